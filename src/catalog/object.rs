@@ -1,0 +1,408 @@
+//! The objects of the catalog and the catalog itself: an immutable snapshot that DDL replaces.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::logical_expr::{TableSource, TableType};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::PgType;
+
+/// The schema that unqualified names of new objects go to.
+pub const DEFAULT_SCHEMA: &str = "public";
+/// The one database.
+pub const DATABASE: &str = "freshet";
+/// First OID of user objects, as in PostgreSQL.
+pub const FIRST_USER_OID: u32 = 16384;
+
+/// Identity of an object; it is its OID in pg_class and never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectId(pub u32);
+
+impl std::fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A column of a relation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    /// Name, as written after PostgreSQL's folding.
+    pub name: String,
+    /// OID of its type.
+    pub type_oid: u32,
+    /// Type modifier, -1 if none.
+    pub typmod: i32,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+    /// SQL text of the DEFAULT expression.
+    pub default: Option<String>,
+    /// SQL text of a generated column (`GENERATED ALWAYS AS (…) STORED`, `col type AS expr`).
+    pub generated: Option<String>,
+    /// COMMENT ON COLUMN.
+    pub comment: Option<String>,
+}
+
+impl Column {
+    /// A nullable column without default.
+    pub fn new(name: impl Into<String>, pg_type: PgType) -> Self {
+        Column {
+            name: name.into(),
+            type_oid: pg_type.oid,
+            typmod: pg_type.typmod,
+            nullable: true,
+            default: None,
+            generated: None,
+            comment: None,
+        }
+    }
+    /// Its PostgreSQL type.
+    pub fn pg_type(&self) -> PgType {
+        PgType { oid: self.type_oid, typmod: self.typmod }
+    }
+}
+
+/// `WATERMARK FOR column AS expr` and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WatermarkSpec {
+    /// The event-time column (position).
+    pub column: usize,
+    /// The watermark is the greatest event time seen less this, in µs.
+    pub delay: i64,
+    /// Rows later than the watermark by up to this many µs are still used.
+    pub allowed_lateness: i64,
+    /// A partition that is silent for this many µs no longer holds the watermark back.
+    pub idle_timeout: Option<i64>,
+    /// What happens to late rows.
+    pub late_rows: LateRows,
+}
+
+/// Where late rows go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LateRows {
+    /// To the companion relation of this name (`name$late` unless said otherwise).
+    To(String),
+    /// Nowhere; they are counted.
+    Drop,
+}
+
+/// What kind of object this is, with what only this kind has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ObjectBody {
+    /// A table written by INSERT, UPDATE, DELETE, COPY.
+    Table {
+        /// Columns of the primary key; empty: none.
+        primary_key: Vec<usize>,
+        /// Only INSERT is allowed.
+        append_only: bool,
+        /// Event time, if declared.
+        watermark: Option<WatermarkSpec>,
+        /// CHECK constraints: (name, SQL text).
+        checks: Vec<(String, String)>,
+    },
+    /// A source read by a connector. Sources of several relations (nexmark) are one object per relation.
+    Source {
+        /// Name of the connector: file, datagen, nexmark.
+        connector: String,
+        /// Options of WITH, lower case keys.
+        options: BTreeMap<String, String>,
+        /// FORMAT … ENCODE …: (format, encoding, options), lower case.
+        format: Option<(String, String, BTreeMap<String, String>)>,
+        /// Event time, if declared.
+        watermark: Option<WatermarkSpec>,
+        /// Whether its rows are kept so that they can be queried and new views see them all.
+        keeps_history: bool,
+    },
+    /// A view: expanded where it is used.
+    View {
+        /// SQL text of the query.
+        query: String,
+    },
+    /// A view kept up to date by a dataflow.
+    MaterializedView {
+        /// SQL text of the query.
+        query: String,
+        /// Emit only on window close.
+        emit_on_window_close: bool,
+        /// A unique key that the plan guarantees; empty: none.
+        unique_key: Vec<usize>,
+    },
+    /// An index on a relation.
+    Index {
+        /// The relation.
+        on: ObjectId,
+        /// Its columns.
+        columns: Vec<usize>,
+        /// Declared UNIQUE.
+        unique: bool,
+    },
+    /// A sink fed by a dataflow.
+    Sink {
+        /// The relation it reads, or the query.
+        query: String,
+        /// Name of the connector: blackhole.
+        connector: String,
+        /// Options of WITH.
+        options: BTreeMap<String, String>,
+    },
+    /// `$errors` and `$late`: filled by the object they accompany, dropped with it.
+    Companion {
+        /// The object it accompanies.
+        of: ObjectId,
+        /// `errors` or `late`.
+        role: String,
+    },
+}
+
+/// An object of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    /// Identity and OID.
+    pub id: ObjectId,
+    /// Schema it lives in.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Columns, for relations; empty for indexes' own bookkeeping and sinks.
+    pub columns: Vec<Column>,
+    /// What it is.
+    pub body: ObjectBody,
+    /// Objects it is built on.
+    pub depends_on: Vec<ObjectId>,
+    /// The user's own DDL text.
+    pub ddl: String,
+    /// COMMENT ON.
+    pub comment: Option<String>,
+}
+
+impl Object {
+    /// The Arrow schema of its rows.
+    pub fn arrow_schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(
+            self.columns.iter().map(|c| c.pg_type().field(&c.name, c.nullable)).collect::<Vec<_>>(),
+        ))
+    }
+
+    /// PostgreSQL's word for the kind of object, as error messages use it.
+    pub fn kind_name(&self) -> &'static str {
+        match self.body {
+            ObjectBody::Table { .. } => "table",
+            ObjectBody::Source { .. } => "source",
+            ObjectBody::View { .. } => "view",
+            ObjectBody::MaterializedView { .. } => "materialized view",
+            ObjectBody::Index { .. } => "index",
+            ObjectBody::Sink { .. } => "sink",
+            ObjectBody::Companion { .. } => "table",
+        }
+    }
+
+    /// Whether it can stand in FROM.
+    pub fn is_relation(&self) -> bool {
+        !matches!(self.body, ObjectBody::Index { .. } | ObjectBody::Sink { .. })
+    }
+
+    /// Whether it has rows of its own in the store.
+    pub fn is_stored(&self) -> bool {
+        self.is_relation() && !matches!(self.body, ObjectBody::View { .. })
+    }
+
+    /// The event time of a table or source.
+    pub fn watermark(&self) -> Option<&WatermarkSpec> {
+        match &self.body {
+            ObjectBody::Table { watermark, .. } | ObjectBody::Source { watermark, .. } => watermark.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether its rows are only ever inserted.
+    pub fn is_append_only(&self) -> bool {
+        match &self.body {
+            ObjectBody::Table { append_only, .. } => *append_only,
+            ObjectBody::Source { .. } => true,
+            ObjectBody::Companion { role, .. } => role == "late",
+            ObjectBody::MaterializedView { emit_on_window_close, .. } => *emit_on_window_close,
+            _ => false,
+        }
+    }
+
+    /// A key no two rows share: the primary key of a table, the inferred key of a view.
+    pub fn unique_key(&self) -> &[usize] {
+        match &self.body {
+            ObjectBody::Table { primary_key, .. } => primary_key,
+            ObjectBody::MaterializedView { unique_key, .. } => unique_key,
+            _ => &[],
+        }
+    }
+}
+
+/// All objects at one moment. Cheap to clone; DDL makes a new one.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    objects: Arc<BTreeMap<ObjectId, Arc<Object>>>,
+    names: Arc<BTreeMap<(String, String), ObjectId>>,
+    schemas: Arc<BTreeMap<String, u32>>,
+    next_oid: u32,
+    version: u64,
+}
+
+impl Catalog {
+    /// A catalog with the schema `public` and nothing else.
+    pub fn new() -> Self {
+        Catalog {
+            schemas: Arc::new(BTreeMap::from([(DEFAULT_SCHEMA.to_string(), 2200)])),
+            next_oid: FIRST_USER_OID,
+            ..Catalog::default()
+        }
+    }
+
+    /// Increases with every change; statements bound at an older version are bound again.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The next free OID, taken.
+    pub fn allocate_id(&mut self) -> ObjectId {
+        let id = ObjectId(self.next_oid);
+        self.next_oid += 1;
+        id
+    }
+
+    /// OID that the next object will get.
+    pub fn next_oid(&self) -> u32 {
+        self.next_oid
+    }
+
+    /// Makes sure that OIDs below `oid` are not given out (used by recovery).
+    pub fn reserve_oids(&mut self, oid: u32) {
+        self.next_oid = self.next_oid.max(oid);
+    }
+
+    /// The schemas with their OIDs.
+    pub fn schemas(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.schemas.iter().map(|(n, o)| (n.as_str(), *o))
+    }
+
+    /// Whether a schema of this name exists.
+    pub fn has_schema(&self, name: &str) -> bool {
+        self.schemas.contains_key(name)
+    }
+
+    /// Adds a schema.
+    pub fn add_schema(&mut self, name: &str) -> Result<()> {
+        if self.has_schema(name) {
+            return Err(Error::new(ErrorKind::DuplicateSchema, format!("schema \"{name}\" already exists")));
+        }
+        let oid = self.allocate_id().0;
+        Arc::make_mut(&mut self.schemas).insert(name.to_string(), oid);
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Removes an empty schema.
+    pub fn remove_schema(&mut self, name: &str) {
+        Arc::make_mut(&mut self.schemas).remove(name);
+        self.version += 1;
+    }
+
+    /// All objects in the order of their ids, which is a topological order of their dependencies.
+    pub fn objects(&self) -> impl DoubleEndedIterator<Item = &Arc<Object>> {
+        self.objects.values()
+    }
+
+    /// The object of this id.
+    pub fn get(&self, id: ObjectId) -> Option<&Arc<Object>> {
+        self.objects.get(&id)
+    }
+
+    /// The object of this schema and name.
+    pub fn find(&self, schema: &str, name: &str) -> Option<&Arc<Object>> {
+        self.names.get(&(schema.to_string(), name.to_string())).and_then(|id| self.objects.get(id))
+    }
+
+    /// Adds an object whose id was given by [`Catalog::allocate_id`].
+    pub fn insert(&mut self, object: Object) -> Result<()> {
+        if !self.has_schema(&object.schema) {
+            return Err(Error::new(ErrorKind::UndefinedSchema, format!("schema \"{}\" does not exist", object.schema)));
+        }
+        let name = (object.schema.clone(), object.name.clone());
+        if self.names.contains_key(&name) {
+            return Err(Error::new(ErrorKind::DuplicateTable, format!("relation \"{}\" already exists", object.name)));
+        }
+        Arc::make_mut(&mut self.names).insert(name, object.id);
+        self.next_oid = self.next_oid.max(object.id.0 + 1);
+        Arc::make_mut(&mut self.objects).insert(object.id, Arc::new(object));
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Replaces the object of the same id (comment, rename, new definition of a view).
+    pub fn replace(&mut self, object: Object) -> Result<()> {
+        let Some(old) = self.objects.get(&object.id).cloned() else {
+            return Err(Error::internal(format!("object {} is not in the catalog", object.id)));
+        };
+        let name = (object.schema.clone(), object.name.clone());
+        if self.names.get(&name).is_some_and(|id| *id != object.id) {
+            return Err(Error::new(ErrorKind::DuplicateTable, format!("relation \"{}\" already exists", object.name)));
+        }
+        let names = Arc::make_mut(&mut self.names);
+        names.remove(&(old.schema.clone(), old.name.clone()));
+        names.insert(name, object.id);
+        Arc::make_mut(&mut self.objects).insert(object.id, Arc::new(object));
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Removes an object.
+    pub fn remove(&mut self, id: ObjectId) -> Option<Arc<Object>> {
+        let object = Arc::make_mut(&mut self.objects).remove(&id)?;
+        Arc::make_mut(&mut self.names).remove(&(object.schema.clone(), object.name.clone()));
+        self.version += 1;
+        Some(object)
+    }
+
+    /// The objects built directly on `id`: views, sinks, indexes, companions.
+    pub fn dependents(&self, id: ObjectId) -> Vec<Arc<Object>> {
+        self.objects
+            .values()
+            .filter(|o| {
+                o.depends_on.contains(&id)
+                    || matches!(o.body, ObjectBody::Index { on, .. } if on == id)
+                    || matches!(o.body, ObjectBody::Companion { of, .. } if of == id)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// The indexes on a relation.
+    pub fn indexes_on(&self, id: ObjectId) -> Vec<Arc<Object>> {
+        self.objects.values().filter(|o| matches!(o.body, ObjectBody::Index { on, .. } if on == id)).cloned().collect()
+    }
+}
+
+/// A relation as DataFusion's logical plans name it. `plan::lower` and `read` find the object by its id.
+#[derive(Debug)]
+pub struct CatalogTable {
+    /// The relation (a stored one; plain views are expanded when a statement is bound).
+    pub object: Arc<Object>,
+    schema: SchemaRef,
+}
+
+impl CatalogTable {
+    /// A reference to a stored relation.
+    pub fn new(object: Arc<Object>) -> Self {
+        let schema = object.arrow_schema();
+        CatalogTable { object, schema }
+    }
+}
+
+impl TableSource for CatalogTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+}

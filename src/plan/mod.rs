@@ -1,0 +1,156 @@
+//! Incremental plans: what a dataflow computes, as a tree of nodes with facts.
+//!
+//! A [`Plan`] is decided by [`lower`] from DataFusion's logical plan, or refused with a reason: a plan that
+//! cannot be maintained exactly is never approximated. Three words are used everywhere the same way:
+//! `Statement` (asked), `Plan` (decided), `Dataflow` (running).
+//!
+//! Boundary: no operator, no state, no threads; a plan is plain data that EXPLAIN can print and `dataflow`
+//! can build.
+
+pub mod explain;
+pub mod facts;
+pub mod lower;
+
+use arrow::array::RecordBatch;
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+
+use crate::catalog::ObjectId;
+use crate::expr::ScalarExpr;
+use crate::expr::aggregate::AggregateCall;
+use crate::plan::facts::Facts;
+
+/// Index of a node in its [`Plan`].
+pub type NodeId = usize;
+
+/// A plan: nodes in topological order (inputs before their users); the last one gives the result.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The nodes, inputs first.
+    pub nodes: Vec<PlanNode>,
+    /// Positions of the event-time column watermark etc. are facts of the last node.
+    pub emit: Emit,
+}
+
+/// When a view shows its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// At every epoch, retracting what was shown before.
+    OnUpdate,
+    /// Each row once, when the watermark has passed its window's end.
+    OnWindowClose,
+}
+
+/// One node of a plan.
+#[derive(Debug, Clone)]
+pub struct PlanNode {
+    /// What it does.
+    pub op: Op,
+    /// Whose output it reads, one per port.
+    pub inputs: Vec<NodeId>,
+    /// Columns of its output.
+    pub schema: SchemaRef,
+    /// What is known of its output.
+    pub facts: Facts,
+}
+
+/// A column to order by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderColumn {
+    /// Column of the input.
+    pub column: usize,
+    /// Direction, and where NULLs go.
+    pub options: SortOptions,
+}
+
+/// What a node does. Column numbers refer to the node's input (for joins: left columns, then right columns).
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// The changes of a relation, only these columns.
+    Input {
+        /// Table, source or materialized view.
+        relation: ObjectId,
+        /// Columns of the relation, in output order.
+        columns: Vec<usize>,
+    },
+    /// Fixed rows, present from the first epoch on (VALUES, SELECT without FROM).
+    Constant {
+        /// The rows.
+        rows: RecordBatch,
+    },
+    /// Keep the rows where `predicate` is true, then compute `exprs` of them.
+    Map {
+        /// Condition over the input.
+        predicate: Option<ScalarExpr>,
+        /// Output columns over the input; `None` passes the rows as they are.
+        exprs: Option<Vec<ScalarExpr>>,
+    },
+    /// All rows of all inputs.
+    Union,
+    /// Rows go to the worker that owns the hash of these columns; no columns: to worker 0.
+    Exchange {
+        /// Key columns.
+        keys: Vec<usize>,
+    },
+    /// Every row goes to every worker.
+    Broadcast,
+    /// Inner join on equality of the keys and the residual condition. Both inputs are exchanged on their keys
+    /// (or the right one is broadcast when there are no keys).
+    Join {
+        /// Key columns of the left input.
+        left_keys: Vec<usize>,
+        /// Key columns of the right input, in the same order and of the same types.
+        right_keys: Vec<usize>,
+        /// Further condition over (left columns, right columns).
+        residual: Option<ScalarExpr>,
+        /// Which of (left columns, right columns) make the output.
+        output: Vec<usize>,
+        /// Event-time bounds that let old rows go, if the condition has them.
+        bounds: Option<JoinBounds>,
+    },
+    /// One row per distinct key with its aggregates; with no keys: exactly one row, always.
+    Reduce {
+        /// Group columns; they are the first output columns.
+        keys: Vec<usize>,
+        /// The aggregates; they follow the keys.
+        aggregates: Vec<AggregateCall>,
+        /// Which of the keys is the window end (exclusive, µs) whose passing closes the group; state of closed groups is dropped.
+        window_end: Option<usize>,
+        /// Whether groups are shown only when they are closed.
+        emit: Emit,
+    },
+    /// Each distinct row once.
+    Distinct {
+        /// Column whose value (a window end) lets the state of a row go once the watermark passes it.
+        window_end: Option<usize>,
+    },
+    /// The rows `offset .. offset + limit` of each partition in this order; ties are broken by the whole row.
+    TopK {
+        /// Partition columns; none: one partition.
+        partition: Vec<usize>,
+        /// Order inside a partition.
+        order: Vec<OrderColumn>,
+        /// Rows passed over.
+        offset: u64,
+        /// Rows kept.
+        limit: u64,
+        /// Append the row number (int8, from 1) as last column.
+        row_number: bool,
+    },
+    /// Rows while `lower <= now() < upper`: a temporal filter. Bounds are expressions of the row in µs (Timestamp).
+    Temporal {
+        /// First moment at which the row is in, if bounded.
+        from: Option<ScalarExpr>,
+        /// First moment at which the row is out again, if bounded.
+        until: Option<ScalarExpr>,
+    },
+}
+
+/// What lets a join forget rows: once the watermark of one side passes a row's expiry, no partner can come any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinBounds {
+    /// Left row expires when the right watermark exceeds `left column + offset µs`.
+    pub left_expiry: Option<(usize, i64)>,
+    /// Right row expires when the left watermark exceeds `right column + offset µs`.
+    pub right_expiry: Option<(usize, i64)>,
+}
