@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::{TableSource, TableType};
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,26 @@ pub struct Column {
     pub generated: Option<String>,
     /// COMMENT ON COLUMN.
     pub comment: Option<String>,
+    /// How a numeric without modifier is kept, where it is not as its type says.
+    #[serde(default)]
+    pub numeric: Option<NumericStorage>,
 }
+
+/// Decimal parameters of a numeric column whose type has no modifier (results of sum, avg, division).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumericStorage {
+    /// Digits.
+    pub precision: u8,
+    /// Digits after the point.
+    pub scale: i8,
+    /// A quotient: it shows as many digits as PostgreSQL's division gives.
+    pub quotient: bool,
+}
+
+/// Field metadata that marks a quotient.
+pub const NUMERIC_KEY: &str = "pg.numeric";
+/// Its value.
+pub const NUMERIC_QUOTIENT: &str = "div";
 
 impl Column {
     /// A nullable column without default.
@@ -57,8 +76,40 @@ impl Column {
             default: None,
             generated: None,
             comment: None,
+            numeric: None,
         }
     }
+
+    /// A column that holds what a field of a bound query gives.
+    pub fn of_field(name: impl Into<String>, field: &Field) -> Self {
+        let pg_type = PgType::of_field(field);
+        let mut column = Column::new(name, pg_type);
+        let quotient = field.metadata().get(NUMERIC_KEY).is_some_and(|v| v == NUMERIC_QUOTIENT);
+        if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) = field.data_type()
+            && (quotient || pg_type.arrow() != *field.data_type())
+        {
+            column.numeric = Some(NumericStorage { precision: *precision, scale: *scale, quotient });
+        }
+        column
+    }
+
+    /// The Arrow field of this column.
+    pub fn field(&self) -> Field {
+        let Some(numeric) = self.numeric else {
+            return self.pg_type().field(&self.name, self.nullable);
+        };
+        let arrow = if numeric.precision > 38 {
+            DataType::Decimal256(numeric.precision, numeric.scale)
+        } else {
+            DataType::Decimal128(numeric.precision, numeric.scale)
+        };
+        let mut metadata = self.pg_type().metadata();
+        if numeric.quotient {
+            metadata.insert(NUMERIC_KEY.into(), NUMERIC_QUOTIENT.into());
+        }
+        Field::new(&self.name, arrow, self.nullable).with_metadata(metadata)
+    }
+
     /// Its PostgreSQL type.
     pub fn pg_type(&self) -> PgType {
         PgType { oid: self.type_oid, typmod: self.typmod }
@@ -129,6 +180,10 @@ pub enum ObjectBody {
         emit_on_window_close: bool,
         /// A unique key that the plan guarantees; empty: none.
         unique_key: Vec<usize>,
+        /// Whether the plan only ever inserts.
+        append_only: bool,
+        /// (column, delay µs): columns that the watermark bounds, as [`crate::catalog`]'s users need them.
+        watermark_columns: Vec<(usize, i64)>,
     },
     /// An index on a relation.
     Index {
@@ -174,6 +229,8 @@ pub struct Object {
     pub depends_on: Vec<ObjectId>,
     /// The user's own DDL text.
     pub ddl: String,
+    /// The search path its texts were written under.
+    pub search_path: Vec<String>,
     /// COMMENT ON.
     pub comment: Option<String>,
 }
@@ -181,9 +238,7 @@ pub struct Object {
 impl Object {
     /// The Arrow schema of its rows.
     pub fn arrow_schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(
-            self.columns.iter().map(|c| c.pg_type().field(&c.name, c.nullable)).collect::<Vec<_>>(),
-        ))
+        Arc::new(Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()))
     }
 
     /// PostgreSQL's word for the kind of object, as error messages use it.
@@ -223,7 +278,7 @@ impl Object {
             ObjectBody::Table { append_only, .. } => *append_only,
             ObjectBody::Source { .. } => true,
             ObjectBody::Companion { role, .. } => role == "late",
-            ObjectBody::MaterializedView { emit_on_window_close, .. } => *emit_on_window_close,
+            ObjectBody::MaterializedView { append_only, .. } => *append_only,
             _ => false,
         }
     }

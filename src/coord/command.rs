@@ -1,0 +1,144 @@
+//! Everything that can make the coordinator do something, in one closed enum.
+//!
+//! No callbacks lead into the coordinator: sessions, source readers and the server's shutdown send a
+//! [`Command`] and wait for its reply. Definitions travel as [`DdlOp`]s, rows as [`TableWrite`]s.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::catalog::{Object, ObjectId};
+use crate::connector::source::{DeadLetter, SourceBatch};
+use crate::coord::subscribe::Subscriber;
+use crate::error::Result;
+use crate::plan::Plan;
+use crate::store::relation::Relation;
+use crate::time::Epoch;
+use crate::zset::ZBatch;
+
+/// A reply that a session waits for.
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// A request to the coordinator.
+pub enum Command {
+    /// Apply a transaction: all of it in one epoch, or none.
+    Commit {
+        /// Definitions, in order.
+        ddl: Vec<DdlOp>,
+        /// Rows, in order.
+        writes: Vec<TableWrite>,
+        /// Answered when the epoch is durable and closed, and new views are filled.
+        reply: Reply<Epoch>,
+    },
+    /// Rows that a source's reader has fetched.
+    Ingest(Ingest),
+    /// Start a subscription to a relation's changes.
+    Subscribe {
+        /// The relation.
+        object: ObjectId,
+        /// Who receives.
+        subscriber: Subscriber,
+        /// Answered with the epoch of the snapshot: changes after it will be sent.
+        reply: Reply<Epoch>,
+    },
+    /// Run a query's plan as a dataflow of its own for one subscription.
+    SubscribeQuery {
+        /// Id for the dataflow and its relation.
+        id: ObjectId,
+        /// The plan.
+        plan: Arc<Plan>,
+        /// Where its result is kept.
+        relation: Arc<Relation>,
+        /// Who receives.
+        subscriber: Subscriber,
+        /// Answered with the epoch of the snapshot.
+        reply: Reply<Epoch>,
+    },
+    /// A subscription has ended.
+    Unsubscribe {
+        /// Number of the subscriber.
+        subscriber: u64,
+    },
+    /// Close an epoch now even if nothing changed; answered when it is closed.
+    Tick {
+        /// Answered with the epoch.
+        reply: Reply<Epoch>,
+    },
+    /// Figures of the running dataflows.
+    Stats {
+        /// Answered with one entry per operator.
+        reply: oneshot::Sender<Vec<crate::dataflow::OperatorStats>>,
+    },
+    /// Close the last epoch and stop.
+    Shutdown {
+        /// Answered when everything is at rest.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What a source's reader hands over at once.
+pub struct Ingest {
+    /// The source.
+    pub source: ObjectId,
+    /// Decoded rows by partition.
+    pub batches: Vec<SourceBatch>,
+    /// Records that could not be decoded.
+    pub dead_letters: Vec<DeadLetter>,
+    /// What the source is doing, for `freshet.sources`.
+    pub status: String,
+    /// Told when the rows are in a closed epoch; bounds what is under way.
+    pub done: mpsc::Sender<()>,
+}
+
+/// A change of one table.
+#[derive(Debug, Clone)]
+pub struct TableWrite {
+    /// The table.
+    pub table: ObjectId,
+    /// What is deleted and inserted; an update is both.
+    pub change: ZBatch,
+}
+
+/// A change of the catalog.
+#[derive(Debug, Clone)]
+pub enum DdlOp {
+    /// CREATE SCHEMA.
+    CreateSchema(String),
+    /// DROP SCHEMA of an empty schema.
+    DropSchema(String),
+    /// A new object, with its plan if it is to be maintained.
+    Create(Box<Object>, Option<Arc<Plan>>),
+    /// The same object under another name, comment or definition of a plain view.
+    Replace(Box<Object>),
+    /// Remove an object (its dependents come first).
+    Drop(ObjectId),
+}
+
+/// A [`DdlOp`] as the log keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum DdlRecord {
+    /// CREATE SCHEMA.
+    CreateSchema(String),
+    /// DROP SCHEMA.
+    DropSchema(String),
+    /// CREATE of an object.
+    Create(Box<Object>),
+    /// A changed object.
+    Replace(Box<Object>),
+    /// DROP of an object.
+    Drop(ObjectId),
+}
+
+impl From<&DdlOp> for DdlRecord {
+    fn from(op: &DdlOp) -> Self {
+        match op {
+            DdlOp::CreateSchema(s) => DdlRecord::CreateSchema(s.clone()),
+            DdlOp::DropSchema(s) => DdlRecord::DropSchema(s.clone()),
+            DdlOp::Create(o, _) => DdlRecord::Create(o.clone()),
+            DdlOp::Replace(o) => DdlRecord::Replace(o.clone()),
+            DdlOp::Drop(id) => DdlRecord::Drop(*id),
+        }
+    }
+}

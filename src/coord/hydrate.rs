@@ -1,0 +1,247 @@
+//! Filling a new view from what its inputs already hold, in slices between live epochs.
+//!
+//! The dataflow is created first, in a hydrating state in which the engine keeps the changes of later epochs for it;
+//! then the rows of one snapshot of its inputs are fed to it a slice at a time; at the end it absorbs what
+//! was kept and closes at an epoch border, with the rows of its view beginning there. Other views keep their
+//! pace, and nobody sees the new one half full.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use tracing::{error, info};
+
+use crate::catalog::{Object, ObjectBody, ObjectId};
+use crate::coord::command::{DdlOp, Reply};
+use crate::coord::epoch::Coordinator;
+use crate::coord::subscribe::Subscriber;
+use crate::dataflow::{DataflowSpec, EpochInput, Target};
+use crate::error::{Error, Result};
+use crate::plan::{Op, Plan};
+use crate::store::relation::Relation;
+use crate::time::Epoch;
+use crate::zset::{TARGET_ROWS, ZBatch};
+
+/// Batches that are fed at once before the clock is looked at.
+const SLICE_BATCHES: usize = 4;
+
+/// Who waits for a hydration.
+enum Waiter {
+    Nobody,
+    Statement(Reply<Epoch>),
+    Subscription(Subscriber, Reply<Epoch>),
+}
+
+/// A new dataflow that is being filled, or waits for its turn.
+pub struct Hydration {
+    id: ObjectId,
+    name: String,
+    plan: Arc<Plan>,
+    target: Target,
+    /// What is left of the snapshot; `None` before the turn has come.
+    inputs: Option<VecDeque<(ObjectId, VecDeque<RecordBatch>)>>,
+    waiter: Waiter,
+    started: Instant,
+}
+
+impl Hydration {
+    /// A view or sink that is to be filled.
+    pub fn new(object: &Object, plan: Arc<Plan>, target: Target) -> Self {
+        Hydration {
+            id: object.id,
+            name: object.name.clone(),
+            plan,
+            target,
+            inputs: None,
+            waiter: Waiter::Nobody,
+            started: Instant::now(),
+        }
+    }
+
+    /// The dataflow behind a SUBSCRIBE to a query; its result is kept in `relation`.
+    pub fn for_subscription(
+        id: ObjectId,
+        plan: Arc<Plan>,
+        relation: Arc<Relation>,
+        subscriber: Subscriber,
+        reply: Reply<Epoch>,
+    ) -> Self {
+        Hydration {
+            id,
+            name: format!("subscription {id}"),
+            plan,
+            target: Target::View { rows: relation, errors: None },
+            inputs: None,
+            waiter: Waiter::Subscription(subscriber, reply),
+            started: Instant::now(),
+        }
+    }
+
+    /// Who is to be told when the view is full.
+    pub fn reply_when_done(&mut self, reply: Reply<Epoch>) {
+        self.waiter = Waiter::Statement(reply);
+    }
+
+    /// Where rows that cannot be computed go.
+    pub fn set_errors(&mut self, id: ObjectId, relation: Arc<Relation>) {
+        if let Target::View { errors, .. } = &mut self.target {
+            *errors = Some((id, relation));
+        }
+    }
+
+    /// Which dataflow this is about.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    fn fail(self, cause: Error) {
+        match self.waiter {
+            Waiter::Nobody => error!(view = %self.name, error = ?cause, "a view could not be filled"),
+            Waiter::Statement(reply) => drop(reply.send(Err(cause))),
+            Waiter::Subscription(_, reply) => drop(reply.send(Err(cause))),
+        }
+    }
+}
+
+/// The relations a plan reads, each once.
+pub fn inputs_of(plan: &Plan) -> Vec<ObjectId> {
+    let mut ids: Vec<ObjectId> = plan
+        .nodes
+        .iter()
+        .filter_map(|n| match &n.op {
+            Op::Input { relation, .. } => Some(*relation),
+            _ => None,
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+impl Coordinator {
+    /// Works on the hydration whose turn it is, for about `budget`.
+    pub(super) fn hydrate_some(&mut self, budget: Duration) {
+        let deadline = Instant::now() + budget;
+        while let Some(mut current) = self.hydrations.pop_front() {
+            match self.hydration_step(&mut current, deadline) {
+                Ok(false) => {
+                    self.hydrations.push_front(current);
+                    return;
+                }
+                Ok(true) => self.hydrated(current),
+                Err(e) => self.hydration_failed(current, e),
+            }
+            if Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+
+    /// Fills everything that waits (used while starting, when nobody else is served yet).
+    pub(super) fn hydrate_all(&mut self) {
+        while !self.hydrations.is_empty() {
+            self.hydrate_some(Duration::from_secs(3600));
+        }
+    }
+
+    /// Feeds slices until the deadline; true when the snapshot is used up.
+    fn hydration_step(&mut self, h: &mut Hydration, deadline: Instant) -> Result<bool> {
+        if h.inputs.is_none() {
+            h.started = Instant::now();
+            self.engine.create(DataflowSpec {
+                id: h.id,
+                plan: h.plan.clone(),
+                target: h.target.clone(),
+                keep_changelog: matches!(h.waiter, Waiter::Subscription(..)),
+            })?;
+            let mut inputs = VecDeque::new();
+            for id in inputs_of(&h.plan) {
+                if let Some(relation) = self.relations.get(&id) {
+                    let batches = relation.snapshot(self.last_epoch).batches(None)?;
+                    inputs.push_back((id, cut(batches)));
+                }
+            }
+            h.inputs = Some(inputs);
+        }
+        let Some(inputs) = h.inputs.as_mut() else { return Ok(true) };
+        while let Some((id, batches)) = inputs.front_mut() {
+            if batches.is_empty() {
+                inputs.pop_front();
+                continue;
+            }
+            let slice: Vec<ZBatch> =
+                batches.drain(..SLICE_BATCHES.min(batches.len())).map(ZBatch::inserts).collect();
+            let id = *id;
+            self.engine.hydrate_slice(h.id, vec![(id, slice)])?;
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn hydrated(&mut self, h: Hydration) {
+        let epoch = self.last_epoch.next(self.shared.clock.now());
+        let watermarks = self.trackers.iter().map(|(id, t)| (*id, t.promise())).collect();
+        let input = EpochInput { epoch, now: epoch.as_time(), changes: Vec::new(), watermarks };
+        let report = match self.engine.finish_hydration(h.id, input) {
+            Ok(report) => report,
+            Err(e) => return self.hydration_failed(h, e),
+        };
+        if let Some((_, e)) = report.failed.into_iter().find(|(id, _)| *id == h.id) {
+            return self.hydration_failed(h, e);
+        }
+        self.next_timer = report.next_timer;
+        self.last_epoch = epoch;
+        self.shared.epochs.publish(epoch);
+        self.shared.figures.hydrated(h.id, epoch, h.started.elapsed());
+        info!(view = %h.name, seconds = h.started.elapsed().as_secs_f64(), "filled");
+        self.hidden.remove(&h.id);
+        self.publish_world();
+        self.start_readers();
+        match h.waiter {
+            Waiter::Nobody => {}
+            Waiter::Statement(reply) => drop(reply.send(Ok(epoch))),
+            Waiter::Subscription(subscriber, reply) => {
+                if let Target::View { rows, .. } = h.target {
+                    self.relations.insert(h.id, rows);
+                }
+                self.hub.add(h.id, subscriber, epoch);
+                drop(reply.send(Ok(epoch)));
+            }
+        }
+        self.hub.publish(epoch, Vec::new());
+    }
+
+    fn hydration_failed(&mut self, h: Hydration, cause: Error) {
+        self.engine.drop_dataflow(h.id);
+        if self.hidden.remove(&h.id) {
+            // The view never came to be: take its definition back.
+            let companions: Vec<ObjectId> = self
+                .catalog
+                .dependents(h.id)
+                .iter()
+                .filter(|o| matches!(o.body, ObjectBody::Companion { .. }))
+                .map(|o| o.id)
+                .collect();
+            let ddl: Vec<DdlOp> = companions.into_iter().chain([h.id]).map(DdlOp::Drop).collect();
+            self.take_back(ddl);
+        }
+        h.fail(cause);
+    }
+}
+
+/// Batches of at most [`TARGET_ROWS`] rows.
+fn cut(batches: Vec<RecordBatch>) -> VecDeque<RecordBatch> {
+    let mut out = VecDeque::with_capacity(batches.len());
+    for batch in batches {
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let len = TARGET_ROWS.min(batch.num_rows() - at);
+            out.push_back(batch.slice(at, len));
+            at += len;
+        }
+    }
+    out
+}
