@@ -437,6 +437,41 @@ impl Catalog {
     }
 }
 
+/// A whole catalog as it is kept in files.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoredCatalog {
+    /// All objects.
+    pub objects: Vec<Object>,
+    /// All schemas with their OIDs.
+    pub schemas: Vec<(String, u32)>,
+    /// The next free OID.
+    pub next_oid: u32,
+}
+
+impl From<&Catalog> for StoredCatalog {
+    fn from(c: &Catalog) -> Self {
+        StoredCatalog {
+            objects: c.objects().map(|o| (**o).clone()).collect(),
+            schemas: c.schemas().map(|(n, o)| (n.to_string(), o)).collect(),
+            next_oid: c.next_oid(),
+        }
+    }
+}
+
+impl From<StoredCatalog> for Catalog {
+    fn from(stored: StoredCatalog) -> Self {
+        let mut c = Catalog::new();
+        c.schemas = Arc::new(stored.schemas.into_iter().collect());
+        for object in stored.objects {
+            let object = Arc::new(object);
+            Arc::make_mut(&mut c.names).insert((object.schema.clone(), object.name.clone()), object.id);
+            Arc::make_mut(&mut c.objects).insert(object.id, object);
+        }
+        c.next_oid = stored.next_oid.max(FIRST_USER_OID);
+        c
+    }
+}
+
 /// A relation as DataFusion's logical plans name it. `plan::lower` and `read` find the object by its id.
 #[derive(Debug)]
 pub struct CatalogTable {

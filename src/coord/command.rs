@@ -14,6 +14,7 @@ use crate::connector::source::{DeadLetter, SourceBatch};
 use crate::coord::subscribe::Subscriber;
 use crate::error::Result;
 use crate::plan::Plan;
+use crate::storage::base::FinishedBase;
 use crate::store::relation::Relation;
 use crate::time::Epoch;
 use crate::zset::ZBatch;
@@ -61,6 +62,8 @@ pub enum Command {
         /// Number of the subscriber.
         subscriber: u64,
     },
+    /// A base snapshot has been written, or has failed.
+    BaseWritten(Result<FinishedBase>),
     /// Close an epoch now even if nothing changed; answered when it is closed.
     Tick {
         /// Answered with the epoch.

@@ -337,17 +337,17 @@ impl Definer<'_> {
                 .with_hint("Compute it in a view over the source."));
         }
         let mut spec = SourceSpec {
-            name: name.clone(),
             connector: connector.clone(),
             options: options.clone(),
             format: format.clone(),
             schema: Arc::new(arrow::datatypes::Schema::empty()),
         };
         if columns.is_empty() {
-            columns = crate::connector::source::derive_columns(&spec)?
-                .into_iter()
-                .map(|(name, pg_type)| Column::new(name, pg_type))
-                .collect();
+            let schema = crate::connector::source::derive_columns(&spec)?.ok_or_else(|| {
+                Error::new(ErrorKind::InvalidTableDefinition, "a source needs at least one column")
+                    .with_hint(format!("Connector {} does not know its columns: declare them.", spec.connector))
+            })?;
+            columns = columns_of(&schema);
         }
         let watermark = self.watermark(&name, &columns, stmt.watermark.as_ref())?;
         let body = ObjectBody::Source { connector, options, format, watermark, keeps_history };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing::{error, warn};
 
 use crate::catalog::{Object, ObjectBody, ObjectId};
-use crate::coord::World;
+use crate::coord::{World, recover};
 use crate::coord::command::{DdlOp, DdlRecord, Reply};
 use crate::coord::epoch::{Coordinator, OpenEpoch};
 use crate::coord::hydrate::Hydration;
@@ -208,7 +208,7 @@ impl Coordinator {
     /// Writes definitions to the catalog store. The log is what counts; a failure here is repaired at the next
     /// start.
     pub(super) fn remember(&mut self, ddl: &[DdlOp]) {
-        if let Err(e) = crate::coord::recover::store_catalog(&mut *self.meta, &self.catalog, self.last_epoch) {
+        if let Err(e) = recover::store_definitions(&*self.meta, &self.catalog, ddl) {
             warn!(error = ?e, definitions = ddl.len(), "the catalog store could not be written");
         }
     }
@@ -232,20 +232,5 @@ impl Coordinator {
         drop(log);
         self.remember(&ddl);
         self.publish_world();
-    }
-
-    /// The ids of all stored relations, for the base snapshot.
-    pub(super) fn logged_relations(&self) -> Vec<ObjectId> {
-        self.catalog
-            .objects()
-            .filter(|o| match o.body {
-                ObjectBody::Table { .. } => true,
-                ObjectBody::Companion { of, .. } => {
-                    self.catalog.get(of).is_some_and(|o| matches!(o.body, ObjectBody::Table { .. }))
-                }
-                _ => false,
-            })
-            .map(|o| o.id)
-            .collect()
     }
 }

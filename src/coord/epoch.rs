@@ -60,6 +60,9 @@ pub struct Coordinator {
     pub(super) unsynced_since: Option<Instant>,
     /// Set after a failed sync: no write is accepted any more.
     pub(super) poisoned: Option<String>,
+    /// Bytes of log that make a base snapshot worthwhile.
+    pub(super) checkpoint_size: u64,
+    pub(super) base_in_progress: bool,
 }
 
 /// An epoch that is being put together.
@@ -113,6 +116,7 @@ impl Coordinator {
             self.close_epoch(open);
             self.hydrate_some(HYDRATION_SLICE);
             self.sync_if_due();
+            self.begin_base_if_worthwhile();
         }
     }
 
@@ -198,6 +202,7 @@ impl Coordinator {
                 self.hydrations.push_back(waiting);
             }
             Command::Unsubscribe { subscriber } => self.unsubscribe(subscriber),
+            Command::BaseWritten(written) => self.base_written(written),
             Command::Tick { reply } => open.replies.push(reply),
             Command::Stats { reply } => drop(reply.send(self.engine.stats())),
             Command::Shutdown { .. } => {}
@@ -256,7 +261,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn apply_ingest(&mut self, open: &mut OpenEpoch, fetched: Ingest) -> Result<()> {
+    pub(super) fn apply_ingest(&mut self, open: &mut OpenEpoch, fetched: Ingest) -> Result<()> {
         let Some(state) = self.sources.get_mut(&fetched.source) else {
             return Ok(()); // dropped while the batch was on its way
         };
@@ -528,7 +533,7 @@ impl Coordinator {
         if let Err(e) = self.log.lock().sync() {
             error!(error = ?e, "the log could not be synced at the end");
         }
-        if let Err(e) = self.write_base_if_worthwhile() {
+        if let Err(e) = self.write_base_at_end() {
             warn!(error = ?e, "the log could not be shortened");
         }
         if let Err(e) = self.meta.flush() {

@@ -2,8 +2,8 @@
 //!
 //! A reader is synchronous and deterministic per partition; it runs on a thread of its own and never gets more than a
 //! few batches ahead of the coordinator. Each epoch's binding in the log says how many rows of each partition it
-//! held and the watermark it closed with. A restart reads the source again from the start and cuts
-//! it at the same places, so the same rows are late as before.
+//! held and the watermark it closed with. A restart reads the source again from the start (or from
+//! the last base snapshot) and cuts it at the same places, so the same rows are late as before.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::catalog::{Object, ObjectBody, ObjectId};
-use crate::connector::source::{self, DeadLetter, FetchStatus, SourceBatch, SourceReader, SourceSpec};
+use crate::connector::source::{self, DeadLetter, SourceBatch, SourceReader, SourceSpec, Status};
 use crate::coord::command::{Command, Ingest};
 use crate::error::{Error, Result};
 use crate::expr::eval_error;
-use crate::time::{Clock, Epoch};
+use crate::time::{Clock, Epoch, EventTime};
 use crate::types::UTC;
 use crate::zset::ZBatch;
 
@@ -140,7 +140,6 @@ impl Drop for SourceState {
 pub fn spec_of(object: &Object) -> Result<SourceSpec> {
     match &object.body {
         ObjectBody::Source { connector, options, format, .. } => Ok(SourceSpec {
-            name: object.name.clone(),
             connector: connector.clone(),
             options: options.clone(),
             format: format.clone(),
@@ -162,6 +161,7 @@ fn read_loop(
     let (done, acknowledged) = mpsc::channel();
     let mut ahead = 0;
     let mut retry = RETRY_FIRST;
+    let mut last_status = "running".to_string();
     let mut reader: Option<Box<dyn SourceReader>> = None;
     let send = |batches, dead_letters, status: &str| {
         let ingest = Ingest {
@@ -182,7 +182,7 @@ fn read_loop(
             }
         }
         let fetched = match &mut reader {
-            Some(r) => r.next(FETCH_ROWS, FETCH_BYTES, clock.now().0),
+            Some(r) => r.next(FETCH_ROWS, FETCH_BYTES, clock.now()),
             None => match source::open(spec, start.as_ref()) {
                 Ok(r) => {
                     reader = Some(r);
@@ -194,22 +194,27 @@ fn read_loop(
         match fetched {
             Ok(fetch) => {
                 retry = RETRY_FIRST;
-                let finished = matches!(fetch.status, FetchStatus::Finished);
+                let finished = matches!(fetch.status, Status::Finished);
                 let is_empty = fetch.batches.is_empty() && fetch.dead_letters.is_empty();
-                if !is_empty || finished {
-                    let status = if finished { "finished" } else { "running" };
-                    if !send(fetch.batches, fetch.dead_letters, status) {
+                let status = match fetch.problems.first() {
+                    Some((partition, e)) => format!("retrying {partition}: {e}"),
+                    None if finished => "finished".to_string(),
+                    None => "running".to_string(),
+                };
+                if !is_empty || status != last_status {
+                    last_status.clone_from(&status);
+                    if !send(fetch.batches, fetch.dead_letters, &status) {
                         return;
                     }
                     ahead += 1;
                 }
                 match fetch.status {
-                    FetchStatus::Finished => {
+                    Status::Finished => {
                         info!(source = name, "the source has been read to its end");
                         return;
                     }
-                    FetchStatus::Idle(wait) => pause(wait, stop),
-                    FetchStatus::More => {}
+                    Status::Idle(wait) => pause(wait, stop),
+                    Status::More => {}
                 }
             }
             Err(e) => {
@@ -273,7 +278,7 @@ fn dead_letter_rows(letters: &[DeadLetter], epoch: Epoch) -> Result<ZBatch> {
     let text = StringArray::from_iter_values(letters.iter().map(|l| l.error.message()));
     let stage = StringArray::from_iter_values(letters.iter().map(|_| "decode"));
     let partition = StringArray::from_iter_values(letters.iter().map(|l| l.partition.as_str()));
-    let offset: Int64Array = letters.iter().map(|l| l.offset).collect();
+    let offset = Int64Array::from_iter_values(letters.iter().map(|l| l.offset));
     let key = BinaryArray::from_iter(letters.iter().map(|_| None::<&[u8]>));
     let value = BinaryArray::from_iter_values(letters.iter().map(|l| l.raw.as_slice()));
     let columns: Vec<ArrayRef> = vec![
@@ -299,13 +304,13 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Opens the source at its start.
-    pub fn open(spec: &SourceSpec) -> Result<Self> {
+    /// Opens the source where a base snapshot left it, or at its start.
+    pub fn open(spec: &SourceSpec, from: &SourceState) -> Result<Self> {
         Ok(Replay {
-            reader: source::open(spec, None)?,
+            reader: source::open(spec, from.offsets().as_ref())?,
             waiting: BTreeMap::new(),
             letters: BTreeMap::new(),
-            delivered: Binding::new(),
+            delivered: from.progress.clone(),
             exhausted: false,
         })
     }
@@ -373,7 +378,7 @@ impl Replay {
             return Ok(false);
         }
         // A rate limit must not slow recovery down: it is told that all time has passed.
-        let fetch = self.reader.next(FETCH_ROWS, FETCH_BYTES, i64::MAX)?;
+        let fetch = self.reader.next(FETCH_ROWS, FETCH_BYTES, EventTime(i64::MAX))?;
         let is_empty = fetch.batches.is_empty() && fetch.dead_letters.is_empty();
         for batch in fetch.batches {
             self.waiting.entry(batch.partition).or_default().push_back(batch.rows);
@@ -381,7 +386,7 @@ impl Replay {
         for letter in fetch.dead_letters {
             self.letters.entry(letter.partition.clone()).or_default().push_back(letter);
         }
-        if !matches!(fetch.status, FetchStatus::More) && is_empty {
+        if !matches!(fetch.status, Status::More) && is_empty {
             self.exhausted = true;
         }
         Ok(!self.exhausted)

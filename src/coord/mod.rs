@@ -7,8 +7,10 @@
 //! Boundary: protocols translate and decide nothing; everything they can ask for is a statement given to a
 //! session. Nothing below this layer knows sessions or the order of epochs.
 
+pub mod checkpoint;
 pub mod command;
 pub mod constraint;
+pub mod ddl;
 pub mod definition;
 pub mod epoch;
 pub mod figures;
