@@ -1,0 +1,610 @@
+//! A session: one client's settings, transaction, statements and cursors; every statement passes here.
+//!
+//! [`Session::execute`] runs one statement within the current transaction, [`Session::finish`] ends an implicit one.
+//! The session decides what a statement means; how its text arrives and how rows leave is the protocol's.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Catalog;
+use crate::catalog::object::DATABASE;
+use crate::config::SessionSettings;
+use crate::coord::command::{Command, TableWrite};
+use crate::coord::cursor::Cursor;
+use crate::coord::ddl::Definer;
+use crate::coord::backend::{ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
+use crate::coord::select::Prepared;
+use crate::coord::transaction::Transaction;
+use crate::coord::{Server, Shared};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::bind::BindContext;
+use crate::sql::statement::{
+    Discard, Isolation, ParsedStatement, Set, SetValue, Statement, TransactionModes,
+};
+use crate::time::Epoch;
+use crate::types::PgType;
+
+/// How often a statement outside a block is run again when another transaction was faster.
+const CONFLICT_RETRIES: usize = 20;
+
+/// How loud a notice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Severity {
+    Notice,
+    Warning,
+}
+
+/// The outcome of a statement without rows.
+pub(super) fn command(tag: impl Into<String>) -> Outcome {
+    Outcome::Command { tag: tag.into() }
+}
+
+/// A parsed statement with what has been worked out about it so far.
+pub struct Parsed {
+    /// The statement.
+    pub parsed: ParsedStatement,
+    /// The whole text it came from, for error positions.
+    pub(super) prepared: Mutex<Option<Arc<Prepared>>>,
+}
+
+impl Parsed {
+    /// A statement nothing is known about yet.
+    pub fn new(parsed: ParsedStatement) -> Arc<Self> {
+        Arc::new(Parsed { parsed, prepared: Mutex::new(None) })
+    }
+    /// The statement itself.
+    pub fn statement(&self) -> &Statement {
+        &self.parsed.statement
+    }
+}
+
+/// A client's session.
+pub struct Session {
+    pub(super) server: Server,
+    pub(super) id: u64,
+    pub(super) user: String,
+    pub(super) settings: SessionSettings,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) cursors: BTreeMap<String, Cursor>,
+    /// Prepared statements, shared with the protocol.
+    pub(super) statements: Arc<StatementStore>,
+    notices: Vec<Notice>,
+    /// Statements of the implicit transaction, to be run again after a conflict.
+    replayable: Option<Vec<(Arc<Parsed>, Vec<ScalarValue>, String)>>,
+    /// Cancels the running statement.
+    pub(super) cancel: CancellationToken,
+}
+
+impl Session {
+    pub(super) fn new(server: Server, params: ConnectParams, settings: SessionSettings) -> Self {
+        Session {
+            server,
+            id: u64::try_from(params.pid).unwrap_or(0),
+            user: params.user,
+            settings,
+            transaction: None,
+            cursors: BTreeMap::new(),
+            statements: params.statements,
+            notices: Vec::new(),
+            replayable: None,
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    /// The session's number, shown as process id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.server.shared
+    }
+
+    /// Whether the session is in a transaction block.
+    pub fn status(&self) -> TransactionStatus {
+        match &self.transaction {
+            Some(t) if t.explicit && t.failed => TransactionStatus::Failed,
+            Some(t) if t.explicit => TransactionStatus::InBlock,
+            _ => TransactionStatus::Idle,
+        }
+    }
+
+    /// Settings the client must be told of.
+    pub fn parameter_changes(&mut self) -> Vec<(String, String)> {
+        self.settings.parameter_changes()
+    }
+
+    /// Notices that have come up.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    pub(super) fn notice(&mut self, severity: Severity, error: Error) {
+        let silent = match self.settings.text("client_min_messages") {
+            "error" => true,
+            "warning" => severity == Severity::Notice,
+            _ => false,
+        };
+        if !silent {
+            let (severity, code) = match severity {
+                // Notices of IF EXISTS and the like carry no error code of their own in PostgreSQL.
+                Severity::Notice => ("NOTICE", "00000"),
+                Severity::Warning => ("WARNING", error.kind().sqlstate()),
+            };
+            self.notices.push(Notice {
+                severity,
+                code,
+                message: error.message().to_string(),
+                detail: error.detail().map(str::to_string),
+                hint: error.hint().map(str::to_string),
+            });
+        }
+    }
+
+    /// The settings, for protocols that format values.
+    pub fn settings(&self) -> &SessionSettings {
+        &self.settings
+    }
+
+    /// Splits and parses a query string; nothing is run.
+    pub fn parse(&self, text: &str) -> Result<Vec<Arc<Parsed>>> {
+        Ok(crate::sql::parse(text)?.into_iter().map(Parsed::new).collect())
+    }
+
+    /// The token that cancels what runs next; protocols hand it to whoever may cancel.
+    pub fn set_cancel(&mut self, cancel: CancellationToken) {
+        self.cancel = cancel;
+    }
+
+    // ---- transactions -------------------------------------------------------------------------
+
+    pub(super) fn transaction(&mut self) -> &mut Transaction {
+        if self.transaction.is_none() {
+            self.settings.begin();
+            self.transaction = Some(Transaction::new(false, self.server.shared.clock.now()));
+            self.replayable = Some(Vec::new());
+        }
+        self.transaction.get_or_insert_with(|| unreachable!("set above"))
+    }
+
+    /// Ends an implicit transaction (at the end of a query string, at Sync): commits it, or drops what it did.
+    pub async fn finish(&mut self, ok: bool) -> Result<()> {
+        match &self.transaction {
+            Some(t) if !t.explicit => {}
+            _ => return Ok(()),
+        }
+        if ok { self.commit().await.map(drop) } else { self.abandon() }
+    }
+
+    fn abandon(&mut self) -> Result<()> {
+        self.transaction = None;
+        self.replayable = None;
+        self.close_cursors(false);
+        self.settings.end(false);
+        Ok(())
+    }
+
+    /// Commits the current transaction, if any.
+    async fn commit(&mut self) -> Result<Option<Epoch>> {
+        let mut attempt = 0;
+        loop {
+            let Some(transaction) = self.transaction.take() else { return Ok(None) };
+            let replayable = self.replayable.take();
+            if transaction.is_read_only_so_far() {
+                self.close_cursors(true);
+                self.settings.end(true);
+                return Ok(None);
+            }
+            let may_retry = !transaction.explicit && !transaction.has_definitions();
+            let (ddl, writes) = transaction.into_changes();
+            match self.send_commit(ddl, writes).await {
+                Ok(epoch) => {
+                    self.close_cursors(true);
+                    self.settings.end(true);
+                    return Ok(Some(epoch));
+                }
+                Err(e) if e.kind() == ErrorKind::Serialization && may_retry && attempt < CONFLICT_RETRIES => {
+                    attempt += 1;
+                    let Some(statements) = replayable else { return self.failed_commit(e) };
+                    if let Err(again) = self.run_again(statements).await {
+                        return self.failed_commit(again);
+                    }
+                }
+                Err(e) => return self.failed_commit(e),
+            }
+        }
+    }
+
+    fn failed_commit(&mut self, e: Error) -> Result<Option<Epoch>> {
+        self.abandon()?;
+        Err(e)
+    }
+
+    /// Runs the statements of an implicit transaction again on the newest state. The client has already been told
+    /// their tags, so they must come out the same.
+    async fn run_again(&mut self, statements: Vec<(Arc<Parsed>, Vec<ScalarValue>, String)>) -> Result<()> {
+        for (statement, params, tag) in statements {
+            let outcome = Box::pin(self.execute(&statement, params)).await?;
+            match outcome {
+                Outcome::Command { tag: again } if again == tag => {}
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::Serialization,
+                        "could not serialize access due to concurrent update",
+                    )
+                    .with_hint("The transaction might succeed if retried."));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_commit(
+        &mut self,
+        ddl: Vec<crate::coord::command::DdlOp>,
+        writes: Vec<TableWrite>,
+    ) -> Result<Epoch> {
+        let (reply, answer) = oneshot::channel();
+        self.shared().send(Command::Commit { ddl, writes, reply })?;
+        let epoch = answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))??;
+        Ok(epoch)
+    }
+
+    fn begin(&mut self, start: bool, modes: &TransactionModes) -> Result<Outcome> {
+        let tag = if start { "START TRANSACTION" } else { "BEGIN" };
+        if self.transaction.as_ref().is_some_and(|t| t.explicit) {
+            let message = "there is already a transaction in progress";
+            self.notice(Severity::Warning, Error::new(ErrorKind::ActiveTransaction, message));
+        } else {
+            self.transaction().explicit = true;
+            self.replayable = None;
+        }
+        self.set_modes(modes, false)?;
+        Ok(command(tag))
+    }
+
+    fn set_modes(&mut self, modes: &TransactionModes, session: bool) -> Result<()> {
+        let prefix = if session { "default_transaction" } else { "transaction" };
+        if let Some(level) = modes.isolation {
+            let level = match level {
+                Isolation::ReadUncommitted => "read uncommitted",
+                Isolation::ReadCommitted => "read committed",
+                Isolation::RepeatableRead => "repeatable read",
+                Isolation::Serializable => "serializable",
+            };
+            self.settings.set(&format!("{prefix}_isolation"), level, !session)?;
+        }
+        if let Some(read_only) = modes.read_only {
+            let value = if read_only { "on" } else { "off" };
+            self.settings.set(&format!("{prefix}_read_only"), value, !session)?;
+            if !session {
+                self.transaction().read_only = read_only;
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit_statement(&mut self, chain: bool) -> Result<Outcome> {
+        let (explicit, failed) = self.transaction.as_ref().map_or((false, false), |t| (t.explicit, t.failed));
+        if !explicit {
+            let message = "there is no transaction in progress";
+            self.notice(Severity::Warning, Error::new(ErrorKind::NoActiveTransaction, message));
+        }
+        let tag = if failed {
+            self.abandon()?;
+            "ROLLBACK"
+        } else {
+            self.commit().await?;
+            "COMMIT"
+        };
+        if chain {
+            self.transaction().explicit = true;
+            self.replayable = None;
+        }
+        Ok(command(tag))
+    }
+
+    fn rollback_statement(&mut self, chain: bool) -> Result<Outcome> {
+        if !self.transaction.as_ref().is_some_and(|t| t.explicit) {
+            let message = "there is no transaction in progress";
+            self.notice(Severity::Warning, Error::new(ErrorKind::NoActiveTransaction, message));
+        }
+        self.abandon()?;
+        if chain {
+            self.transaction().explicit = true;
+            self.replayable = None;
+        }
+        Ok(command("ROLLBACK"))
+    }
+
+    fn in_block(&mut self, what: &str) -> Result<&mut Transaction> {
+        match &mut self.transaction {
+            Some(t) if t.explicit => Ok(t),
+            _ => Err(Error::new(
+                ErrorKind::NoActiveTransaction,
+                format!("{what} can only be used in transaction blocks"),
+            )),
+        }
+    }
+
+    /// Writes are refused in READ ONLY transactions.
+    pub(super) fn check_writable(&mut self, what: &str) -> Result<()> {
+        self.transaction();
+        if self.settings.is_on("transaction_read_only") {
+            return Err(Error::new(
+                ErrorKind::ReadOnlyTransaction,
+                format!("cannot execute {what} in a read-only transaction"),
+            ));
+        }
+        Ok(())
+    }
+
+    // ---- binding ------------------------------------------------------------------------------
+
+    /// The context that names and types of a statement are looked up in.
+    pub(super) fn bind_context(&mut self, param_types: Vec<Option<PgType>>) -> BindContext<'static> {
+        let shared = self.shared().clone();
+        let transaction = self.transaction();
+        let started = transaction.started;
+        let catalog = transaction.catalog(&shared);
+        let context = self.context_over(&catalog, false);
+        BindContext { now: started, param_types, ..context }
+    }
+
+    pub(super) fn context_over(&self, catalog: &Catalog, in_view: bool) -> BindContext<'static> {
+        BindContext {
+            catalog: catalog.clone(),
+            search_path: self.search_path(),
+            time_zone: self.settings.time_zone().to_string(),
+            now: self.transaction.as_ref().map_or_else(|| self.shared().clock.now(), |t| t.started),
+            user: self.user.clone(),
+            database: DATABASE.to_string(),
+            param_types: Vec::new(),
+            in_view,
+            system: crate::coord::introspect::system_tables(),
+            text: None,
+        }
+    }
+
+    /// The schemas to search, `$user` resolved.
+    pub(super) fn search_path(&self) -> Vec<String> {
+        self.settings
+            .search_path()
+            .into_iter()
+            .map(|s| if s == "$user" { self.user.clone() } else { s })
+            .collect()
+    }
+
+    /// Parameter and result types of a statement. Statements that cannot be described before they run have none.
+    pub async fn describe(&mut self, statement: &Arc<Parsed>, param_oids: &[u32]) -> Result<Description> {
+        self.refuse_in_failed_block(statement.statement())?;
+        let described = self.describe_inner(statement, param_oids);
+        self.note_failure(described.as_ref().err());
+        described
+    }
+
+    // ---- running ------------------------------------------------------------------------------
+
+    fn refuse_in_failed_block(&self, statement: &Statement) -> Result<()> {
+        if self.status() == TransactionStatus::Failed && !statement.ends_transaction() {
+            return Err(Error::new(
+                ErrorKind::FailedTransaction,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        Ok(())
+    }
+
+    fn note_failure(&mut self, error: Option<&Error>) {
+        if error.is_some()
+            && let Some(t) = &mut self.transaction
+        {
+            t.failed = true;
+        }
+    }
+
+    /// A statement has failed while its rows were on their way.
+    pub fn fail_statement(&mut self) {
+        if let Some(t) = &mut self.transaction {
+            t.failed = true;
+        }
+    }
+
+    /// Runs one statement in the current transaction (an implicit one is begun if there is none).
+    pub async fn execute(&mut self, statement: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
+        self.refuse_in_failed_block(statement.statement())?;
+        if let Some(t) = &mut self.transaction {
+            t.refresh();
+        }
+        let cancel = self.cancel.clone();
+        let timeout = self.settings.timeout("statement_timeout");
+        let result = until_stopped(self.dispatch(statement, params.clone()), cancel, timeout).await;
+        self.note_failure(result.as_ref().err());
+        if let (Ok(Outcome::Command { tag }), Some(replayable)) = (&result, &mut self.replayable) {
+            replayable.push((statement.clone(), params, tag.clone()));
+        } else if !matches!(statement.statement(), Statement::Query(_)) {
+            // Rows have been handed out that would have to be taken back.
+            self.replayable = None;
+        }
+        result
+    }
+
+    async fn dispatch(&mut self, parsed: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
+        match parsed.statement() {
+            Statement::Begin { start, modes } => self.begin(*start, modes),
+            Statement::Commit { chain } => self.commit_statement(*chain).await,
+            Statement::Rollback { chain } => self.rollback_statement(*chain),
+            Statement::Savepoint(name) => {
+                let settings = self.settings.save();
+                self.in_block("SAVEPOINT")?.savepoint(name, settings);
+                Ok(command("SAVEPOINT"))
+            }
+            Statement::Release(name) => {
+                self.in_block("RELEASE SAVEPOINT")?.release(name)?;
+                Ok(command("RELEASE"))
+            }
+            Statement::RollbackTo(name) => {
+                let settings = self.in_block("ROLLBACK TO SAVEPOINT")?.rollback_to(name)?;
+                self.settings.restore(&settings);
+                Ok(command("ROLLBACK"))
+            }
+            Statement::Query(_) => self.select(parsed, params).await,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => self.dml(parsed, params).await,
+            Statement::Truncate(truncate) => self.truncate(truncate),
+            Statement::Copy(copy) => self.copy(copy).await,
+            Statement::Set(set) => self.set(set),
+            Statement::SetTransaction { session, modes } => {
+                self.set_modes(modes, *session)?;
+                Ok(command("SET"))
+            }
+            Statement::Show(name) => self.show_setting(name),
+            Statement::Reset(name) => {
+                match name {
+                    Some(name) => self.settings.reset(name)?,
+                    None => self.settings.reset_all(),
+                }
+                Ok(command("RESET"))
+            }
+            Statement::Discard(what) => self.discard(*what),
+            Statement::ShowObjects(show) => self.show_objects(show),
+            Statement::ShowCreate { kind, name } => self.show_create(*kind, name),
+            Statement::Explain(explain) => self.explain(explain).await,
+            Statement::Subscribe(subscribe) => self.subscribe_rows(subscribe).await,
+            Statement::Declare(declare) => self.declare(declare, params).await,
+            Statement::Fetch(fetch) => self.fetch(fetch).await,
+            Statement::Move(fetch) => self.move_cursor(fetch).await,
+            Statement::Close(name) => self.close(name.as_deref()),
+            Statement::Prepare(prepare) => self.prepare(prepare),
+            Statement::Execute(execute) => Box::pin(self.execute_prepared(execute)).await,
+            Statement::Deallocate(name) => self.deallocate(name.as_deref()),
+            Statement::CheckMaterializedView(name) => self.check_view(name).await,
+            Statement::Flush | Statement::Wait => {
+                let tag = parsed.statement().tag();
+                self.tick().await?;
+                Ok(command(tag))
+            }
+            Statement::Refresh(name) => {
+                self.named_view(name)?;
+                let message = "a materialized view is always fresh; there is nothing to do";
+                self.notice(Severity::Notice, Error::new(ErrorKind::ObjectNotInState, message));
+                Ok(command("REFRESH MATERIALIZED VIEW"))
+            }
+            Statement::Listen(_) | Statement::Unlisten(_) | Statement::Notify { .. } => {
+                // UNLISTEN is what connection pools send on release; there is nothing to stop listening to.
+                if matches!(parsed.statement(), Statement::Unlisten(_)) {
+                    return Ok(command("UNLISTEN"));
+                }
+                Err(Error::unsupported(format!("{} is not supported", parsed.statement().tag()))
+                    .with_hint("Use SUBSCRIBE to be told of changes."))
+            }
+            Statement::Vacuum(_) | Statement::Analyze(_) => {
+                // Storage looks after itself; tools send these as a matter of course.
+                Ok(command(parsed.statement().tag()))
+            }
+            _ => self.define(parsed),
+        }
+    }
+
+    /// Definitions.
+    fn define(&mut self, parsed: &Arc<Parsed>) -> Result<Outcome> {
+        let statement = parsed.statement();
+        self.check_writable(statement.tag())?;
+        let shared = self.shared().clone();
+        let mut catalog = self.transaction().catalog(&shared);
+        let context = |c: &Catalog, in_view: bool| self.context_over(c, in_view);
+        let mut definer = Definer {
+            shared: &shared,
+            catalog: &mut catalog,
+            search_path: self.search_path(),
+            text: &parsed.parsed.text,
+            ops: Vec::new(),
+            notices: Vec::new(),
+            context: &context,
+        };
+        match statement {
+            Statement::CreateTable(s) => definer.create_table(s)?,
+            Statement::CreateSource(s) => definer.create_source(s)?,
+            Statement::CreateView(s) => definer.create_view(s)?,
+            Statement::CreateIndex(s) => definer.create_index(s)?,
+            Statement::CreateSink(s) => definer.create_sink(s)?,
+            Statement::CreateSchema(s) => definer.create_schema(s)?,
+            Statement::Drop(s) => definer.drop_objects(s)?,
+            Statement::Alter(s) => definer.alter(s)?,
+            Statement::Comment(s) => definer.comment(s)?,
+            other => return Err(Error::unsupported(format!("{} is not supported", other.tag()))),
+        }
+        let (ops, notices) = (std::mem::take(&mut definer.ops), std::mem::take(&mut definer.notices));
+        for notice in notices {
+            self.notice(Severity::Notice, notice);
+        }
+        self.transaction().define(catalog, ops);
+        Ok(command(statement.tag()))
+    }
+
+    fn set(&mut self, set: &Set) -> Result<Outcome> {
+        self.transaction();
+        match &set.value {
+            SetValue::Default => self.settings.reset(&set.name)?,
+            SetValue::Values(values) => {
+                let value = values.join(", ");
+                if let Some(text) = self.settings.set(&set.name, &value, set.local)? {
+                    self.notice(Severity::Notice, Error::new(ErrorKind::InvalidParameter, text));
+                }
+            }
+        }
+        Ok(command("SET"))
+    }
+
+    fn discard(&mut self, what: Discard) -> Result<Outcome> {
+        if what == Discard::All {
+            if self.transaction.as_ref().is_some_and(|t| t.explicit) {
+                return Err(Error::new(
+                    ErrorKind::ActiveTransaction,
+                    "DISCARD ALL cannot run inside a transaction block",
+                ));
+            }
+            self.close_all_cursors();
+            self.statements.clear();
+            self.settings.reset_all();
+        }
+        Ok(command(Statement::Discard(what).tag()))
+    }
+
+    /// Closes an epoch, so that everything before is visible everywhere.
+    pub(super) async fn tick(&mut self) -> Result<Epoch> {
+        let (reply, answer) = oneshot::channel();
+        self.shared().send(Command::Tick { reply })?;
+        answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))?
+    }
+}
+
+/// Runs a statement until it is done, cancelled, or out of time.
+async fn until_stopped<T>(
+    work: impl Future<Output = Result<T>>,
+    cancel: CancellationToken,
+    timeout: Option<std::time::Duration>,
+) -> Result<T> {
+    let expired = async {
+        match timeout {
+            Some(t) => tokio::time::sleep(t).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(canceled()),
+        result = work => result,
+        () = expired => Err(Error::new(ErrorKind::QueryCanceled, "canceling statement due to statement timeout")),
+    }
+}
+
+/// The error of a statement that its user has cancelled.
+pub fn canceled() -> Error {
+    Error::new(ErrorKind::QueryCanceled, "canceling statement due to user request")
+}
