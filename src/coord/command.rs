@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::catalog::{Object, ObjectId};
 use crate::connector::source::{DeadLetter, SourceBatch};
+use crate::coord::introspect::Stats;
 use crate::coord::subscribe::Subscriber;
 use crate::error::Result;
 use crate::plan::Plan;
@@ -71,8 +72,8 @@ pub enum Command {
     },
     /// Figures of the running dataflows.
     Stats {
-        /// Answered with one entry per operator.
-        reply: oneshot::Sender<Vec<crate::dataflow::OperatorStats>>,
+        /// Answered at once.
+        reply: oneshot::Sender<Stats>,
     },
     /// Close the last epoch and stop.
     Shutdown {

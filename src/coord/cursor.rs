@@ -16,7 +16,7 @@ use crate::coord::backend::{BatchStream, Outcome, OutputColumn, RowsTag};
 use crate::coord::session::{Parsed, Session, command};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::statement::{
-    CursorSource, Declare, Fetch, FetchDirection, OptionValue, ParsedStatement, Statement,
+    CursorSource, Declare, Fetch, FetchDirection, OptionValue,
 };
 
 /// Rows a SCROLL cursor may keep to go back to.
@@ -219,12 +219,7 @@ impl Session {
         }
         let outcome = match &declare.source {
             CursorSource::Query(query) => {
-                let parsed = Parsed::new(ParsedStatement {
-                    statement: Statement::Query(query.ast.clone()),
-                    text: query.text.clone(),
-                    offset: 0,
-                });
-                self.select(&parsed, params).await?
+                self.select(&Parsed::of_query(query), params).await?
             }
             CursorSource::Subscribe(subscribe) => self.subscribe_rows(subscribe).await?,
         };

@@ -20,6 +20,7 @@ use crate::coord::Shared;
 use crate::coord::command::{Command, DdlOp, Ingest, Reply, TableWrite};
 use crate::coord::hydrate::Hydration;
 use crate::coord::ingest::SourceState;
+use crate::coord::introspect::Stats;
 use crate::coord::subscribe::Hub;
 use crate::coord::watermark::WatermarkTracker;
 use crate::coord::{constraint, ingest};
@@ -204,7 +205,7 @@ impl Coordinator {
             Command::Unsubscribe { subscriber } => self.unsubscribe(subscriber),
             Command::BaseWritten(written) => self.base_written(written),
             Command::Tick { reply } => open.replies.push(reply),
-            Command::Stats { reply } => drop(reply.send(self.engine.stats())),
+            Command::Stats { reply } => drop(reply.send(self.stats())),
             Command::Shutdown { .. } => {}
         }
     }
@@ -504,6 +505,17 @@ impl Coordinator {
     /// The `$errors` or `$late` relation of an object.
     pub(super) fn companion(&self, of: ObjectId, role: &str) -> Option<ObjectId> {
         self.shared.companion(&self.catalog, of, role)
+    }
+
+    fn stats(&mut self) -> Stats {
+        let sources = self.sources.values().map(SourceState::stats).collect();
+        Stats {
+            operators: self.engine.stats(),
+            sources,
+            subscriptions: self.hub.list().collect(),
+            hydrating: self.hidden.iter().copied().collect(),
+            watermarks: self.trackers.iter().map(|(id, t)| (*id, t.current().0)).collect(),
+        }
     }
 
     fn unsubscribe(&mut self, subscriber: u64) {

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::connector::source::{self, DeadLetter, SourceBatch, SourceReader, SourceSpec, Status};
 use crate::coord::command::{Command, Ingest};
+use crate::coord::introspect::SourceStats;
 use crate::error::{Error, Result};
 use crate::expr::eval_error;
 use crate::time::{Clock, Epoch, EventTime};
@@ -96,6 +97,16 @@ impl SourceState {
             return None;
         }
         Some(self.progress.iter().map(|(p, progress)| (p.clone(), progress.offset.clone())).collect())
+    }
+
+    /// Progress for system relations.
+    pub fn stats(&self) -> SourceStats {
+        let partitions = self
+            .progress
+            .iter()
+            .map(|(name, p)| (name.clone(), p.offset.to_string(), p.rows, p.errors))
+            .collect();
+        SourceStats { id: self.id, status: self.status.clone(), partitions }
     }
 
     /// Whether its thread has been started.

@@ -25,7 +25,7 @@ use crate::coord::{Server, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::bind::BindContext;
 use crate::sql::statement::{
-    Discard, Isolation, ParsedStatement, Set, SetValue, Statement, TransactionModes,
+    Discard, Isolation, ParsedStatement, Set, SetValue, SqlQuery, Statement, TransactionModes,
 };
 use crate::time::Epoch;
 use crate::types::PgType;
@@ -57,6 +57,14 @@ impl Parsed {
     /// A statement nothing is known about yet.
     pub fn new(parsed: ParsedStatement) -> Arc<Self> {
         Arc::new(Parsed { parsed, prepared: Mutex::new(None) })
+    }
+    /// A query that is part of another statement.
+    pub fn of_query(query: &SqlQuery) -> Arc<Self> {
+        Parsed::new(ParsedStatement {
+            statement: Statement::Query(query.ast.clone()),
+            text: query.text.clone(),
+            offset: 0,
+        })
     }
     /// The statement itself.
     pub fn statement(&self) -> &Statement {
@@ -435,7 +443,7 @@ impl Session {
         result
     }
 
-    async fn dispatch(&mut self, parsed: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
+    pub(super) async fn dispatch(&mut self, parsed: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
         match parsed.statement() {
             Statement::Begin { start, modes } => self.begin(*start, modes),
             Statement::Commit { chain } => self.commit_statement(*chain).await,
@@ -480,7 +488,7 @@ impl Session {
             Statement::Fetch(fetch) => self.fetch(fetch).await,
             Statement::Move(fetch) => self.move_cursor(fetch).await,
             Statement::Close(name) => self.close(name.as_deref()),
-            Statement::Prepare(prepare) => self.prepare(prepare),
+            Statement::Prepare(prepare) => self.prepare(prepare).await,
             Statement::Execute(execute) => Box::pin(self.execute_prepared(execute)).await,
             Statement::Deallocate(name) => self.deallocate(name.as_deref()),
             Statement::CheckMaterializedView(name) => self.check_view(name).await,

@@ -4,6 +4,7 @@
 //! session before COMMIT; then everything goes to the coordinator at once and lands in one epoch.
 
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -125,6 +126,19 @@ impl Transaction {
     /// Whether a view of this id was created in this transaction (and is therefore not filled yet).
     pub fn created(&self, id: ObjectId) -> bool {
         self.ddl.iter().any(|op| matches!(op, DdlOp::Create(o, _) if o.id == id))
+    }
+
+    /// Empty relations for the tables created in this transaction, so that they can be read.
+    pub fn created_relations(&self) -> BTreeMap<ObjectId, Arc<Relation>> {
+        self.ddl
+            .iter()
+            .filter_map(|op| match op {
+                DdlOp::Create(o, None) if o.is_stored() => {
+                    Some((o.id, Arc::new(Relation::new(&o.name, o.arrow_schema(), Vec::new(), 1))))
+                }
+                _ => None,
+            })
+            .collect()
     }
 
     /// What COMMIT sends.

@@ -1,0 +1,322 @@
+//! SELECT: which way a query is answered, and running it at the transaction's epoch.
+//!
+//! A point query on a key goes from the prepared statement to the key index; questions about the catalog go to the
+//! catalog's evaluator; everything else goes through DataFusion over a snapshot. What has been worked out about a
+//! statement is kept with it for as long as the catalog stays as it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::common::{ScalarValue, TableReference};
+use datafusion::logical_expr::{LogicalPlan, TableSource};
+
+use crate::catalog::ObjectId;
+use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
+use crate::coord::introspect;
+use crate::coord::session::{Parsed, Session};
+use crate::coord::transaction::Snapshot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::read;
+use crate::read::query::{Limits, QueryStream, Resolver};
+use crate::sql::bind::{self, BoundQuery};
+use crate::sql::point::{KeyValue, PointLookup};
+use crate::sql::statement::{CopyObject, CursorSource, Statement};
+use crate::sql::{bind::dml::BoundDml, point};
+use crate::store::relation::Relation;
+use crate::types::PgType;
+
+/// What has been worked out about a statement.
+pub struct Prepared {
+    /// The catalog's version, the search path and the time zone it holds for.
+    version: u64,
+    search_path: Vec<String>,
+    time_zone: String,
+    given: Vec<u32>,
+    pub(super) bound: Bound,
+}
+
+/// A bound statement.
+pub enum Bound {
+    /// A query, with its way to an index if it has one.
+    Query {
+        /// The bound query.
+        query: BoundQuery,
+        /// The index lookup it amounts to.
+        point: Option<PointLookup>,
+        /// Result columns.
+        columns: Arc<[OutputColumn]>,
+    },
+    /// INSERT, UPDATE, DELETE.
+    Dml(Box<BoundDml>),
+}
+
+impl Session {
+    /// The bound form of a query or DML statement, from the statement's memory if it still holds.
+    pub(super) fn bound(&mut self, parsed: &Arc<Parsed>, given: &[u32]) -> Result<Arc<Prepared>> {
+        let shared = self.shared().clone();
+        let transaction = self.transaction();
+        // A transaction's own definitions are nobody else's: nothing bound to them is kept.
+        let keep = !transaction.has_definitions();
+        let version = transaction.catalog(&shared).version();
+        let (search_path, time_zone) = (self.search_path(), self.settings.time_zone().to_string());
+        let known = parsed.prepared.lock().clone();
+        if let Some(known) = known
+            && keep
+            && known.version == version
+            && known.search_path == search_path
+            && known.time_zone == time_zone
+            && (given.is_empty() || known.given == given)
+        {
+            return Ok(known);
+        }
+        let param_types =
+            given.iter().map(|oid| (*oid != 0).then(|| PgType::of(*oid))).collect::<Vec<_>>();
+        let mut context = self.bind_context(param_types);
+        context.text = Some(parsed.parsed.text.clone());
+        let bound = match parsed.statement() {
+            Statement::Query(query) => {
+                let query = bind::bind_query(query, &context)?;
+                let columns = query.columns.clone().into();
+                let point = point::recognise(&query, &context.catalog);
+                Bound::Query { query, point, columns }
+            }
+            statement => Bound::Dml(Box::new(bind::dml::bind(statement, &context)?)),
+        };
+        let depends_on_now = match &bound {
+            Bound::Query { query, .. } => query.dependent_on_now,
+            Bound::Dml(dml) => dml.dependent_on_now,
+        };
+        let prepared = Arc::new(Prepared { version, search_path, time_zone, given: given.to_vec(), bound });
+        if keep && !depends_on_now {
+            *parsed.prepared.lock() = Some(prepared.clone());
+        }
+        Ok(prepared)
+    }
+
+    /// Parameter and result types.
+    pub(super) fn describe_inner(&mut self, parsed: &Arc<Parsed>, given: &[u32]) -> Result<Description> {
+        let no_params = |columns: Vec<OutputColumn>| Description {
+            params: Vec::new(),
+            columns: Some(columns.into()),
+        };
+        match parsed.statement() {
+            Statement::Query(query) => {
+                if let Some(answer) = self.catalog_description(query, given)? {
+                    return Ok(answer);
+                }
+                let prepared = self.bound(parsed, given)?;
+                match &prepared.bound {
+                    Bound::Query { query, columns, .. } => Ok(Description {
+                        params: query.param_types.clone(),
+                        columns: Some(columns.clone()),
+                    }),
+                    Bound::Dml(_) => Err(Error::internal("a query bound as DML")),
+                }
+            }
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                let prepared = self.bound(parsed, given)?;
+                match &prepared.bound {
+                    Bound::Dml(dml) => Ok(Description {
+                        params: dml.param_types.clone(),
+                        columns: dml.returning.as_ref().map(|r| r.columns.clone().into()),
+                    }),
+                    Bound::Query { .. } => Err(Error::internal("DML bound as a query")),
+                }
+            }
+            statement @ (Statement::Show(_) | Statement::ShowObjects(_) | Statement::ShowCreate { .. }) => {
+                Ok(no_params(self.show_description(statement)))
+            }
+            Statement::Explain(explain) => {
+                Ok(no_params(vec![OutputColumn::computed("QUERY PLAN", self.explain_type(explain))]))
+            }
+            Statement::Subscribe(subscribe) => Ok(no_params(self.subscribe_columns(subscribe)?)),
+            Statement::Fetch(fetch) => Ok(no_params(self.cursor_columns(&fetch.cursor)?.to_vec())),
+            Statement::CheckMaterializedView(name) => Ok(no_params(self.check_columns(name)?)),
+            Statement::Execute(execute) => {
+                let (_, prepared) = self.prepared(&execute.name)?;
+                Ok(Description { params: Vec::new(), columns: prepared.description.columns.clone() })
+            }
+            Statement::Declare(declare) => match &declare.source {
+                CursorSource::Query(query) => {
+                    let inner = Parsed::of_query(query);
+                    let described = self.describe_inner(&inner, given)?;
+                    Ok(Description { params: described.params, columns: None })
+                }
+                CursorSource::Subscribe(_) => Ok(Description::default()),
+            },
+            Statement::Copy(copy) => {
+                if let CopyObject::Query(query) = &copy.object {
+                    // Bound now, so that its errors come with Describe.
+                    self.describe_inner(&Parsed::of_query(query), given)?;
+                }
+                Ok(Description::default())
+            }
+            _ => Ok(Description::default()),
+        }
+    }
+
+    /// SELECT.
+    pub(super) async fn select(&mut self, parsed: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
+        let Statement::Query(query) = parsed.statement() else {
+            return Err(Error::internal("not a query"));
+        };
+        if let Some(answer) = self.catalog_answer(query, &params).await? {
+            return Ok(answer);
+        }
+        let given: Vec<u32> = Vec::new();
+        let prepared = self.bound(parsed, &given)?;
+        let Bound::Query { query, point, columns } = &prepared.bound else {
+            return Err(Error::internal("a query bound as DML"));
+        };
+        let shared = self.shared().clone();
+        let transaction = self.transaction();
+        let snapshot = transaction.snapshot(&shared);
+        if let Some(point) = point
+            && transaction.is_read_only_so_far()
+            && let Some(batch) = look_up(point, &snapshot, &params)?
+        {
+            return Ok(Outcome::Rows {
+                columns: columns.clone(),
+                stream: Box::pin(futures::stream::iter([Ok(batch)])),
+                tag: RowsTag::select(),
+            });
+        }
+        let stats = self.stats_if_needed(&query.plan).await?;
+        let plan = query.with_params(&params)?;
+        let stream = self.run(plan, &snapshot, stats)?;
+        Ok(Outcome::Rows { columns: columns.clone(), stream: Box::pin(stream), tag: RowsTag::select() })
+    }
+
+    /// Runs a plan at a snapshot. The transaction's own writes are seen on top.
+    pub(super) fn run_plan(&mut self, plan: LogicalPlan, snapshot: &Arc<Snapshot>) -> Result<BatchStream> {
+        Ok(Box::pin(self.run(plan, snapshot, None)?))
+    }
+
+    fn run(
+        &mut self,
+        plan: LogicalPlan,
+        snapshot: &Arc<Snapshot>,
+        stats: Option<introspect::Stats>,
+    ) -> Result<QueryStream> {
+        let resolver = self.resolver(snapshot, stats)?;
+        let limits = Limits {
+            memory_bytes: self.server.inner.settings.query_memory_limit(),
+            spill: None,
+        };
+        read::query::start(
+            plan,
+            &resolver,
+            snapshot.pin.clone(),
+            self.server.inner.query_state.clone(),
+            &limits,
+            &self.server.inner.query_runtime,
+            self.cancel.clone(),
+        )
+    }
+
+    /// Where the rows of a statement come from.
+    pub(super) fn resolver(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        stats: Option<introspect::Stats>,
+    ) -> Result<SessionResolver> {
+        let epoch = snapshot.pin.epoch();
+        let transaction = self.transaction();
+        let mut own = BTreeMap::new();
+        for id in transaction.written() {
+            let below = snapshot.world.relations.get(&id);
+            let rows = transaction.overlay(id, below.map(|r| &**r), epoch)?;
+            let Some(schema) = rows.first().map(|b| b.schema()).or_else(|| below.map(|r| r.schema().clone()))
+            else {
+                continue;
+            };
+            let relation = Relation::new("transaction", schema.clone(), Vec::new(), 1);
+            for batch in rows {
+                let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?;
+                relation.apply(0, epoch, &crate::zset::ZBatch::inserts(batch))?;
+            }
+            own.insert(id, Arc::new(relation));
+        }
+        let created = transaction.created_relations();
+        Ok(SessionResolver { snapshot: snapshot.clone(), own, created, session: self.resolver_parts(), stats })
+    }
+
+    fn resolver_parts(&self) -> ResolverParts {
+        ResolverParts { server: self.server.clone(), settings: self.settings.clone() }
+    }
+
+    /// Asks the coordinator only when a plan reads system relations.
+    async fn stats_if_needed(&self, plan: &LogicalPlan) -> Result<Option<introspect::Stats>> {
+        if bind::reads_system_tables(plan) { self.stats().await.map(Some) } else { Ok(None) }
+    }
+}
+
+struct ResolverParts {
+    server: crate::coord::Server,
+    settings: crate::config::SessionSettings,
+}
+
+/// Gives a statement's sources their rows: the snapshot's, with the transaction's own on top.
+pub(super) struct SessionResolver {
+    snapshot: Arc<Snapshot>,
+    own: BTreeMap<ObjectId, Arc<Relation>>,
+    created: BTreeMap<ObjectId, Arc<Relation>>,
+    session: ResolverParts,
+    stats: Option<introspect::Stats>,
+}
+
+impl Resolver for SessionResolver {
+    fn relation(&self, id: ObjectId) -> Result<Arc<Relation>> {
+        if let Some(r) = self.own.get(&id).or_else(|| self.snapshot.world.relations.get(&id)) {
+            if let Some(object) = self.snapshot.world.catalog.get(id)
+                && matches!(
+                    object.body,
+                    crate::catalog::ObjectBody::Source { keeps_history: false, .. }
+                )
+            {
+                return Err(Error::new(
+                    ErrorKind::ObjectNotInState,
+                    format!("source \"{}\" keeps no history to be queried", object.name),
+                )
+                .with_hint("Create it with history = true, or query a materialized view over it."));
+            }
+            return Ok(r.clone());
+        }
+        self.created.get(&id).cloned().ok_or_else(|| read::query::unknown_relation(id))
+    }
+
+    fn rows(&self, name: &TableReference, _source: &dyn TableSource) -> Result<Option<Vec<RecordBatch>>> {
+        let Some(stats) = &self.stats else { return Ok(None) };
+        let sources = introspect::Sources {
+            server: &self.session.server,
+            world: &self.snapshot.world,
+            stats,
+            settings: &self.session.settings,
+        };
+        introspect::rows(name.table(), &sources).map(|rows| Some(vec![rows]))
+    }
+}
+
+/// The rows of a point lookup; `None` if the index is not there any more.
+fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> Result<Option<RecordBatch>> {
+    let Some(relation) = snapshot.world.relations.get(&point.object) else { return Ok(None) };
+    if !relation.has_index(&point.columns) {
+        return Ok(None);
+    }
+    let keys = point
+        .keys
+        .iter()
+        .map(|key| {
+            key.iter()
+                .map(|v| match v {
+                    KeyValue::Literal(value) => Ok(value.clone()),
+                    KeyValue::Param(n) => params.get(*n).cloned().ok_or_else(|| {
+                        Error::new(ErrorKind::UndefinedParameter, format!("there is no parameter ${}", n + 1))
+                    }),
+                })
+                .collect::<Result<Vec<_>>>()
+        })
+        .collect::<Result<Vec<_>>>()?;
+    read::lookup::lookup(relation, &point.columns, &keys, &point.projection, snapshot.pin.epoch()).map(Some)
+}
