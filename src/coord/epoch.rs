@@ -425,6 +425,7 @@ impl Coordinator {
     fn poison(&mut self, open: OpenEpoch, cause: Error) {
         error!(error = ?cause, "the log could not be synced; no more writes are accepted, restart the server");
         self.poisoned = Some(cause.message().to_string());
+        self.shared.figures.poison();
         for reply in open.replies {
             drop(reply.send(Err(self.poison_error())));
         }

@@ -1,7 +1,7 @@
 //! Figures of the running server: epochs, freshness, failures; read by system relations and metrics.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ pub struct Figures {
     last_step_micros: AtomicU64,
     longest_step_micros: AtomicU64,
     views: Mutex<BTreeMap<ObjectId, ViewFigures>>,
+    poisoned: AtomicBool,
 }
 
 impl Figures {
@@ -54,6 +55,15 @@ impl Figures {
 
     pub(crate) fn dropped(&self, id: ObjectId) {
         self.views.lock().remove(&id);
+    }
+
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the log is sound and writes are accepted.
+    pub fn is_accepting(&self) -> bool {
+        !self.poisoned.load(Ordering::Relaxed)
     }
 
     /// Epochs closed since the start.

@@ -10,7 +10,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::catalog::{Catalog, Object, ObjectBody, ObjectId};
 use crate::config::SessionSettings;
-use crate::coord::{Server, World};
+use crate::coord::World;
+use crate::coord::server::Server;
 use crate::dataflow::OperatorStats;
 use crate::error::{Error, Result};
 use crate::sql::bind::SystemTables;

@@ -1,23 +1,36 @@
 //! The one place that decides: sessions, epochs, definitions, subscriptions.
 //!
-//! A [`Server`] is what protocols talk to; it opens [`session::Session`]s. Sessions read from the [`World`]
+//! A [`server::Server`] is what protocols talk to; it opens [`session::Session`]s. Sessions read from the [`World`]
 //! they see (a catalog and its relations) at a pinned epoch without asking anybody; whatever changes something
 //! goes as a [`command::Command`] to the one coordinator thread ([`epoch::Coordinator`]).
 //!
 //! Boundary: protocols translate and decide nothing; everything they can ask for is a statement given to a
 //! session. Nothing below this layer knows sessions or the order of epochs.
 
+pub mod backend;
 pub mod checkpoint;
 pub mod command;
+pub mod consistency;
 pub mod constraint;
+pub mod copy;
+pub mod cursor;
 pub mod ddl;
 pub mod definition;
+pub mod dml;
 pub mod epoch;
+pub mod explain;
 pub mod figures;
 pub mod hydrate;
 pub mod ingest;
+pub mod introspect;
 pub mod recover;
+pub mod select;
+pub mod server;
+pub mod session;
+pub mod show;
 pub mod subscribe;
+pub mod subscription;
+pub mod transaction;
 pub mod watermark;
 
 use std::collections::BTreeMap;
@@ -48,7 +61,7 @@ pub struct World {
 /// What the coordinator and all sessions share.
 pub struct Shared {
     /// Closed epochs and who still reads them.
-    pub epochs: Epochs,
+    pub epochs: Arc<Epochs>,
     /// Requests to the coordinator.
     pub commands: Sender<Command>,
     /// The clock.
@@ -66,7 +79,7 @@ pub struct Shared {
 impl Shared {
     /// Shared state of a server that knows `world`.
     pub fn new(
-        epochs: Epochs,
+        epochs: Arc<Epochs>,
         commands: Sender<Command>,
         clock: Arc<dyn Clock>,
         workers: usize,

@@ -44,12 +44,14 @@ pub struct Parts {
     pub workers: usize,
     /// Bytes of state that views may hold.
     pub memory_limit: usize,
+    /// How long past states stay readable.
+    pub retention: std::time::Duration,
     /// Size of the log that makes a base snapshot worthwhile.
     pub checkpoint_size: u64,
     /// Where commands come from and go to.
     pub commands: (Sender<Command>, Receiver<Command>),
     /// Makes a context for binding views' queries again: (catalog, search path).
-    pub context: fn(&Catalog, &[String]) -> BindContext,
+    pub context: fn(&Catalog, &[String]) -> BindContext<'static>,
 }
 
 /// Rebuilds the coordinator; it has not been started.
@@ -63,7 +65,8 @@ pub fn recover(parts: Parts) -> Result<(Coordinator, Arc<Shared>)> {
     repair_store(&*parts.meta, &catalog)?;
     let last_epoch = records.last().map_or(base.epoch, |r| r.epoch.max(base.epoch));
     let world = World { catalog: catalog.clone(), relations: Arc::default() };
-    let epochs = Epochs::new(last_epoch);
+    let retention = u64::try_from(parts.retention.as_micros()).unwrap_or(u64::MAX);
+    let epochs = Epochs::new(last_epoch, retention);
     let shared = Arc::new(Shared::new(epochs, parts.commands.0, parts.clock, parts.workers, world)?);
     let engine = Engine::start(parts.workers)?;
     engine.set_memory_limit(parts.memory_limit);
@@ -183,7 +186,7 @@ impl Coordinator {
         &mut self,
         base: Base,
         records: Vec<LogRecord>,
-        context: fn(&Catalog, &[String]) -> BindContext,
+        context: fn(&Catalog, &[String]) -> BindContext<'static>,
     ) -> Result<()> {
         let objects: Vec<Arc<Object>> = self.catalog.objects().cloned().collect();
         for object in objects.iter().filter(|o| o.is_stored()) {
@@ -288,7 +291,7 @@ impl Coordinator {
     }
 
     /// Plans a view or sink again and queues it for filling.
-    fn restore_dataflow(&mut self, object: &Object, context: fn(&Catalog, &[String]) -> BindContext) {
+    fn restore_dataflow(&mut self, object: &Object, context: fn(&Catalog, &[String]) -> BindContext<'static>) {
         let (query, emit) = match &object.body {
             ObjectBody::MaterializedView { query, emit_on_window_close: true, .. } => (query, Emit::OnWindowClose),
             ObjectBody::MaterializedView { query, .. } | ObjectBody::Sink { query, .. } => (query, Emit::OnUpdate),

@@ -253,7 +253,7 @@ impl Session {
 }
 
 struct ResolverParts {
-    server: crate::coord::Server,
+    server: crate::coord::server::Server,
     settings: crate::config::SessionSettings,
 }
 

@@ -18,10 +18,11 @@ use crate::config::SessionSettings;
 use crate::coord::command::{Command, TableWrite};
 use crate::coord::cursor::Cursor;
 use crate::coord::ddl::Definer;
-use crate::coord::backend::{ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
+use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
 use crate::coord::select::Prepared;
 use crate::coord::transaction::Transaction;
-use crate::coord::{Server, Shared};
+use crate::coord::Shared;
+use crate::coord::server::Server;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::bind::BindContext;
 use crate::sql::statement::{
@@ -29,6 +30,7 @@ use crate::sql::statement::{
 };
 use crate::time::Epoch;
 use crate::types::PgType;
+use crate::types::text::TextOptions;
 
 /// How often a statement outside a block is run again when another transaction was faster.
 const CONFLICT_RETRIES: usize = 20;
@@ -75,7 +77,7 @@ impl Parsed {
 /// A client's session.
 pub struct Session {
     pub(super) server: Server,
-    pub(super) id: u64,
+    pub(super) pid: i32,
     pub(super) user: String,
     pub(super) settings: SessionSettings,
     pub(super) transaction: Option<Transaction>,
@@ -85,15 +87,23 @@ pub struct Session {
     notices: Vec<Notice>,
     /// Statements of the implicit transaction, to be run again after a conflict.
     replayable: Option<Vec<(Arc<Parsed>, Vec<ScalarValue>, String)>>,
+    /// Whoever may cancel the running statement holds this too.
+    handle: CancelHandle,
     /// Cancels the running statement.
     pub(super) cancel: CancellationToken,
 }
 
+impl std::ops::Drop for Session {
+    fn drop(&mut self) {
+        self.server.disconnected(self.pid);
+    }
+}
+
 impl Session {
-    pub(super) fn new(server: Server, params: ConnectParams, settings: SessionSettings) -> Self {
+    pub(super) fn new(server: Server, params: ConnectParams, settings: SessionSettings, handle: CancelHandle) -> Self {
         Session {
             server,
-            id: u64::try_from(params.pid).unwrap_or(0),
+            pid: params.pid,
             user: params.user,
             settings,
             transaction: None,
@@ -101,13 +111,9 @@ impl Session {
             statements: params.statements,
             notices: Vec::new(),
             replayable: None,
-            cancel: CancellationToken::new(),
+            cancel: handle.token(),
+            handle,
         }
-    }
-
-    /// The session's number, shown as process id.
-    pub fn id(&self) -> u64 {
-        self.id
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -160,14 +166,21 @@ impl Session {
         &self.settings
     }
 
+    /// How values are written as text now.
+    pub fn text_options(&self) -> TextOptions {
+        let options = TextOptions {
+            extra_float_digits: i32::try_from(self.settings.int("extra_float_digits")).unwrap_or(1),
+            bytea_hex: self.settings.text("bytea_output") != "escape",
+            now: self.transaction.as_ref().map(|t| t.started),
+            ..TextOptions::default()
+        };
+        let fallback = options.clone();
+        options.with_time_zone(self.settings.time_zone()).unwrap_or(fallback)
+    }
+
     /// Splits and parses a query string; nothing is run.
     pub fn parse(&self, text: &str) -> Result<Vec<Arc<Parsed>>> {
         Ok(crate::sql::parse(text)?.into_iter().map(Parsed::new).collect())
-    }
-
-    /// The token that cancels what runs next; protocols hand it to whoever may cancel.
-    pub fn set_cancel(&mut self, cancel: CancellationToken) {
-        self.cancel = cancel;
     }
 
     // ---- transactions -------------------------------------------------------------------------
@@ -430,7 +443,8 @@ impl Session {
         if let Some(t) = &mut self.transaction {
             t.refresh();
         }
-        let cancel = self.cancel.clone();
+        let cancel = self.handle.token();
+        self.cancel = cancel.clone();
         let timeout = self.settings.timeout("statement_timeout");
         let result = until_stopped(self.dispatch(statement, params.clone()), cancel, timeout).await;
         self.note_failure(result.as_ref().err());
