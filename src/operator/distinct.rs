@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Result};
 use crate::expr::eval_error;
-use crate::operator::rows::{RowCodec, RowIndex, micros};
+use crate::operator::rows::{EpochBatches, Origin, RowCodec, RowIndex, micros};
 use crate::operator::{Operator, Output, Progress, TimeFacts};
 use crate::time::Watermark;
 use crate::zset::builder::compact_weights;
@@ -26,8 +26,9 @@ pub struct Distinct {
     /// By slot.
     counts: Vec<i64>,
     is_touched: Vec<bool>,
-    /// Slots with a change in this epoch, with their counts before it.
-    touched: Vec<(u32, i64)>,
+    /// Slots with a change in this epoch, with their counts before it and a row of it.
+    touched: Vec<(u32, i64, Origin)>,
+    batches: EpochBatches,
     window: Option<Window>,
 }
 
@@ -57,11 +58,12 @@ impl Distinct {
             counts: vec![],
             is_touched: vec![],
             touched: vec![],
+            batches: EpochBatches::default(),
             window,
         })
     }
 
-    fn touch(&mut self, row: usize, weight: i64) -> (u32, bool) {
+    fn touch(&mut self, row: usize, weight: i64, origin: Origin) -> (u32, bool) {
         let (slot, new) = self.index.find_or_insert(self.codec.row(row));
         let s = slot as usize;
         if s >= self.counts.len() {
@@ -70,17 +72,19 @@ impl Distinct {
         }
         if !self.is_touched[s] {
             self.is_touched[s] = true;
-            self.touched.push((slot, self.counts[s]));
+            self.touched.push((slot, self.counts[s], origin));
         }
         self.counts[s] += weight;
         (slot, new)
     }
 
     /// Emits rows of the state with these weights.
-    fn emit(&self, changes: &[(u32, i64)], mut to: impl FnMut(ZBatch) -> Result<()>) -> Result<()> {
+    fn emit(&self, changes: &[(u32, i64, Origin)], mut to: impl FnMut(ZBatch) -> Result<()>) -> Result<()> {
         for piece in changes.chunks(TARGET_ROWS) {
-            let rows = self.codec.decode(piece.iter().map(|(slot, _)| self.index.key(*slot)))?;
-            to(ZBatch::try_new(rows, compact_weights(piece.iter().map(|(_, w)| *w).collect()))?)?;
+            let rows = self
+                .batches
+                .gather(&self.codec, piece.iter().map(|(slot, _, o)| (*o, self.index.key(*slot))))?;
+            to(ZBatch::try_new(rows, compact_weights(piece.iter().map(|(_, w, _)| *w).collect()))?)?;
         }
         Ok(())
     }
@@ -132,6 +136,7 @@ impl Operator for Distinct {
     fn absorb(&mut self, _port: usize, changes: ZBatch, _out: &mut Output) -> Result<Progress> {
         self.codec.encode(changes.columns())?;
         let ends = self.window.as_ref().map(|w| micros(changes.column(w.column))).transpose()?;
+        let origin = self.batches.keep(&self.codec, changes.rows());
         for row in 0..changes.num_rows() {
             let end =
                 ends.as_ref().map_or(i64::MAX, |e| if e.is_valid(row) { e.value(row) } else { i64::MAX });
@@ -139,7 +144,7 @@ impl Operator for Distinct {
             if self.window.as_ref().is_some_and(|w| end <= w.watermark) {
                 continue;
             }
-            let (slot, new) = self.touch(row, changes.weight(row));
+            let (slot, new) = self.touch(row, changes.weight(row), origin.at(row));
             if new && let Some(window) = &mut self.window {
                 window.enter(slot, end);
             }
@@ -151,14 +156,14 @@ impl Operator for Distinct {
         let touched = std::mem::take(&mut self.touched);
         let mut changes = vec![];
         let mut negative = vec![];
-        for &(slot, before) in &touched {
+        for &(slot, before, origin) in &touched {
             let after = self.counts[slot as usize];
             self.is_touched[slot as usize] = false;
-            changes.push((slot, i64::from(after > 0) - i64::from(before > 0)));
-            negative.push((slot, i64::from(after < 0) - i64::from(before < 0)));
+            changes.push((slot, i64::from(after > 0) - i64::from(before > 0), origin));
+            negative.push((slot, i64::from(after < 0) - i64::from(before < 0), origin));
         }
-        changes.retain(|(_, weight)| *weight != 0);
-        negative.retain(|(_, weight)| *weight != 0);
+        changes.retain(|(_, weight, _)| *weight != 0);
+        negative.retain(|(_, weight, _)| *weight != 0);
         self.emit(&changes, |batch| {
             out.push(batch);
             Ok(())
@@ -171,7 +176,8 @@ impl Operator for Distinct {
             out.push_errors(eval_error::error_batch(&batch, &errors, name)?);
             Ok(())
         })?;
-        for (slot, _) in touched {
+        self.batches.clear();
+        for (slot, ..) in touched {
             if self.counts[slot as usize] == 0 {
                 self.free(slot);
             }

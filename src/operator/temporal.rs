@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use crate::error::Result;
 use crate::expr::eval_error;
 use crate::expr::scalar::{ScalarExpr, evaluate_all};
-use crate::operator::rows::{RowCodec, RowIndex, micros};
+use crate::operator::rows::{EpochBatches, Origin, RowCodec, RowIndex, micros};
 use crate::operator::{Operator, Output, Progress, TimeFacts};
 use crate::time::EventTime;
 use crate::zset::builder::compact_weights;
@@ -46,7 +46,9 @@ pub struct Temporal {
     codec: RowCodec,
     index: RowIndex,
     slots: Vec<Slot>,
-    touched: Vec<u32>,
+    /// Slots with a change in this epoch, with a row of it.
+    touched: Vec<(u32, Origin)>,
+    batches: EpochBatches,
     calendar: BTreeSet<(i64, u32)>,
     /// `now()` of the last closed epoch.
     now: i64,
@@ -62,6 +64,7 @@ impl Temporal {
             index: RowIndex::new(),
             slots: vec![],
             touched: vec![],
+            batches: EpochBatches::default(),
             calendar: BTreeSet::new(),
             now: i64::MIN,
         })
@@ -86,7 +89,7 @@ impl Temporal {
         Ok((changes, from, until))
     }
 
-    fn keep(&mut self, row: usize, from: i64, until: i64, weight: i64) {
+    fn keep(&mut self, row: usize, origin: Origin, from: i64, until: i64, weight: i64) {
         let (slot, new) = self.index.find_or_insert(self.codec.row(row));
         let fresh = Slot { from, until, count: 0, shown: 0, scheduled: NEVER, touched: false };
         if slot as usize >= self.slots.len() {
@@ -98,7 +101,7 @@ impl Temporal {
         kept.count += weight;
         if !kept.touched {
             kept.touched = true;
-            self.touched.push(slot);
+            self.touched.push((slot, origin));
         }
     }
 
@@ -170,8 +173,10 @@ impl Operator for Temporal {
             let chosen = UInt32Array::from_iter_values(waiting.iter().map(|(row, ..)| *row));
             self.codec.encode(compute::take_record_batch(changes.rows(), &chosen)?.columns())?;
         }
+        let origin = self.batches.keep(&self.codec, changes.rows());
         for (i, &(row, starts, ends)) in waiting.iter().enumerate() {
-            self.keep(i, starts, ends, changes.weight(row as usize));
+            let row = row as usize;
+            self.keep(i, origin.at(row), starts, ends, changes.weight(row));
         }
         Ok(Progress::Done)
     }
@@ -186,24 +191,27 @@ impl Operator for Temporal {
             self.calendar.pop_first();
             self.slots[slot as usize].scheduled = NEVER;
             if !self.slots[slot as usize].touched {
-                due.push(slot);
+                due.push((slot, Origin::NONE));
             }
         }
         let mut changes = vec![];
         let mut done = vec![];
-        for slot in due {
+        for (slot, origin) in due {
             let (change, over) = self.settle(slot);
             if change != 0 {
-                changes.push((slot, change));
+                changes.push((slot, change, origin));
             }
             if over {
                 done.push(slot);
             }
         }
         for piece in changes.chunks(TARGET_ROWS) {
-            let rows = self.codec.decode(piece.iter().map(|(slot, _)| self.index.key(*slot)))?;
-            out.push(ZBatch::try_new(rows, compact_weights(piece.iter().map(|(_, w)| *w).collect()))?);
+            let rows = self
+                .batches
+                .gather(&self.codec, piece.iter().map(|(slot, _, o)| (*o, self.index.key(*slot))))?;
+            out.push(ZBatch::try_new(rows, compact_weights(piece.iter().map(|(_, w, _)| *w).collect()))?);
         }
+        self.batches.clear();
         for slot in done {
             self.index.remove(slot);
         }

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{SortOptions, take_record_batch};
 use arrow::datatypes::SchemaRef;
+use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
 use crate::expr::eval_error;
-use crate::operator::rows::{RowCodec, RowIndex};
+use crate::operator::rows::{EpochBatches, Origin, RowCodec, RowIndex};
 use crate::operator::{Operator, Output, Progress, TimeFacts};
 use crate::zset::builder::compact_weights;
 use crate::zset::{TARGET_ROWS, ZBatch};
@@ -58,6 +59,25 @@ enum Rows {
     Many(BTreeMap<Key, i64>),
 }
 
+/// What became of a row by adding to its count.
+struct Added {
+    count: i64,
+    /// The address of the row's bytes, when it was not there.
+    new: Option<usize>,
+    /// The row, when it is there less than not at all.
+    negative: Option<Key>,
+}
+
+impl Added {
+    fn new(row: &Key, count: i64) -> Added {
+        Added { count, new: Some(address(row)), negative: (count < 0).then(|| Arc::clone(row)) }
+    }
+}
+
+fn address(key: &Key) -> usize {
+    Arc::as_ptr(key).cast::<u8>() as usize
+}
+
 impl Rows {
     fn len(&self) -> usize {
         match self {
@@ -73,25 +93,27 @@ impl Rows {
         }
     }
 
-    /// Adds to the count of a row and gives the new count, with the row when that is negative.
-    fn add(&mut self, key: &[u8], weight: i64) -> (i64, Option<Key>) {
+    /// Adds to the count of a row.
+    fn add(&mut self, key: &[u8], weight: i64) -> Added {
         match self {
             Rows::Few(rows) => match rows.binary_search_by(|(k, _)| (**k).cmp(key)) {
                 Ok(at) => {
                     rows[at].1 += weight;
-                    let (row, count) = (Arc::clone(&rows[at].0), rows[at].1);
+                    let count = rows[at].1;
+                    let negative = (count < 0).then(|| Arc::clone(&rows[at].0));
                     if count == 0 {
                         rows.remove(at);
                     }
-                    (count, (count < 0).then_some(row))
+                    Added { count, new: None, negative }
                 }
                 Err(at) => {
                     let row: Key = key.into();
-                    rows.insert(at, (Arc::clone(&row), weight));
+                    let added = Added::new(&row, weight);
+                    rows.insert(at, (row, weight));
                     if rows.len() > FEW {
                         *self = Rows::Many(std::mem::take(rows).into_iter().collect());
                     }
-                    (weight, (weight < 0).then_some(row))
+                    added
                 }
             },
             Rows::Many(rows) => {
@@ -101,11 +123,12 @@ impl Rows {
                     if count == 0 {
                         rows.remove(key);
                     }
-                    (count, (count < 0).then(|| key.into()))
+                    Added { count, new: None, negative: (count < 0).then(|| key.into()) }
                 } else {
                     let row: Key = key.into();
-                    rows.insert(Arc::clone(&row), weight);
-                    (weight, (weight < 0).then_some(row))
+                    let added = Added::new(&row, weight);
+                    rows.insert(row, weight);
+                    added
                 }
             }
         }
@@ -169,6 +192,9 @@ pub struct TopK {
     partitions: Vec<Partition>,
     /// Partitions with a change in this epoch, with what they showed before it.
     touched: Vec<(u32, Shown)>,
+    batches: EpochBatches,
+    /// Where rows that are new in this epoch are, by the address of their bytes.
+    origins: HashMap<usize, Origin>,
     /// Rows whose count went below zero in this epoch, perhaps only for a moment.
     suspects: Vec<(u32, Key)>,
     /// Rows that are reported as negative.
@@ -204,6 +230,8 @@ impl TopK {
             index: RowIndex::new(),
             partitions: vec![],
             touched: vec![],
+            batches: EpochBatches::default(),
+            origins: HashMap::new(),
             suspects: vec![],
             negative: BTreeSet::new(),
             row_count: 0,
@@ -241,6 +269,7 @@ impl TopK {
     fn absorb_changes(&mut self, changes: &ZBatch) -> Result<()> {
         self.partition_codec.encode(changes.columns())?;
         self.row_codec.encode(changes.columns())?;
+        let origin = self.batches.keep(&self.row_codec, changes.rows());
         for row in 0..changes.num_rows() {
             let weight = changes.weight(row);
             if weight == 0 {
@@ -249,21 +278,16 @@ impl TopK {
             let slot = self.slot(row);
             self.touch(slot);
             let key = self.row_codec.row(row);
-            let rows = &mut self.partitions[slot as usize].rows;
-            let before = rows.len();
-            let (_, negative) = rows.add(key, weight);
-            match rows.len().cmp(&before) {
-                Ordering::Greater => {
-                    self.row_count += 1;
-                    self.row_bytes += key.len();
-                }
-                Ordering::Less => {
-                    self.row_count -= 1;
-                    self.row_bytes -= key.len();
-                }
-                Ordering::Equal => {}
+            let added = self.partitions[slot as usize].rows.add(key, weight);
+            if let Some(address) = added.new {
+                self.row_count += 1;
+                self.row_bytes += key.len();
+                remember(&mut self.origins, address, origin.at(row));
+            } else if added.count == 0 {
+                self.row_count -= 1;
+                self.row_bytes -= key.len();
             }
-            if let Some(row) = negative {
+            if let Some(row) = added.negative {
                 self.suspects.push((slot, row));
             }
         }
@@ -284,6 +308,9 @@ impl TopK {
         let mut chosen: Vec<u32> = vec![];
         let mut slots: Vec<u32> = vec![];
         for row in 0..changes.num_rows() {
+            if changes.weight(row) == 0 {
+                continue;
+            }
             let slot = self.slot(row);
             let partition = &self.partitions[slot as usize];
             let order = self.order_codec.row(row);
@@ -303,28 +330,32 @@ impl TopK {
             let rows = take_record_batch(changes.rows(), &UInt32Array::from(chosen.clone()))?;
             self.row_codec.encode(rows.columns())?;
         }
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let origin = self.batches.keep(&self.row_codec, changes.rows());
         for (i, (slot, row)) in slots.into_iter().zip(chosen).enumerate() {
-            self.append(slot, i, changes.weight(row as usize), capacity);
+            let row = row as usize;
+            self.append(slot, i, origin.at(row), changes.weight(row), capacity);
         }
         Ok(())
     }
 
     /// Adds encoded row `row` to a partition unless it is behind the last one of use, which then may have to go.
-    fn append(&mut self, slot: u32, row: usize, weight: i64, capacity: u64) {
+    fn append(&mut self, slot: u32, row: usize, origin: Origin, weight: i64, capacity: u64) {
         let partition = &self.partitions[slot as usize];
         let key = self.row_codec.row(row);
         let behind = partition.rows.last().is_some_and(|(last, _)| key > &**last);
-        if weight == 0 || (partition.copies >= capacity && behind) {
+        if partition.copies >= capacity && behind {
             return;
         }
         self.touch(slot);
         let key = self.row_codec.row(row);
         let partition = &mut self.partitions[slot as usize];
-        let before = partition.rows.len();
-        partition.rows.add(key, weight);
-        if partition.rows.len() > before {
+        if let Some(address) = partition.rows.add(key, weight).new {
             self.row_count += 1;
             self.row_bytes += key.len();
+            remember(&mut self.origins, address, origin);
         }
         partition.copies = partition.copies.saturating_add(weight.unsigned_abs());
         while partition.copies > capacity {
@@ -333,7 +364,7 @@ impl TopK {
             let gone = (partition.copies - capacity).min(count.unsigned_abs());
             partition.copies -= gone;
             // Not more than `count`, which is an i64.
-            if partition.rows.add(&last, -(gone as i64)).0 == 0 {
+            if partition.rows.add(&last, -(gone as i64)).count == 0 {
                 self.row_count -= 1;
                 self.row_bytes -= last.len();
             }
@@ -376,7 +407,8 @@ impl TopK {
         if pending.keys.is_empty() {
             return Ok(());
         }
-        let rows = self.row_codec.decode(pending.keys.iter().map(|k| &**k))?;
+        let origin = |key: &Key| self.origins.get(&address(key)).copied().unwrap_or(Origin::NONE);
+        let rows = self.batches.gather(&self.row_codec, pending.keys.iter().map(|k| (origin(k), &**k)))?;
         let rows = if self.spec.row_number {
             let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
             columns.push(Arc::new(Int64Array::from(std::mem::take(&mut pending.numbers))));
@@ -389,6 +421,15 @@ impl TopK {
         out.push(ZBatch::try_new(rows, compact_weights(std::mem::take(&mut pending.weights)))?);
         pending.keys.clear();
         Ok(())
+    }
+}
+
+/// Notes where a new row is. Its address may be that of a row which has gone again.
+fn remember(origins: &mut HashMap<usize, Origin>, address: usize, origin: Origin) {
+    if origin != Origin::NONE {
+        origins.insert(address, origin);
+    } else if !origins.is_empty() {
+        origins.remove(&address);
     }
 }
 
@@ -495,6 +536,8 @@ impl Operator for TopK {
         if !self.suspects.is_empty() || !self.negative.is_empty() {
             self.report_negative(out)?;
         }
+        self.batches.clear();
+        self.origins.clear();
         for (slot, _) in touched {
             let partition = &mut self.partitions[slot as usize];
             if partition.rows.len() == 0 {
