@@ -109,6 +109,10 @@ impl Rows {
                 Err(at) => {
                     let row: Key = key.into();
                     let added = Added::new(&row, weight);
+                    if rows.len() < 4 {
+                        // Most partitions of most queries have very few rows.
+                        rows.reserve_exact(1);
+                    }
                     rows.insert(at, (row, weight));
                     if rows.len() > FEW {
                         *self = Rows::Many(std::mem::take(rows).into_iter().collect());
