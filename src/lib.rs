@@ -6,4 +6,5 @@ pub mod zset;
 pub mod expr;
 pub mod catalog;
 pub mod plan;
+pub mod store;
 pub mod operator;
