@@ -446,7 +446,7 @@ impl RowLists {
             moved.push(to);
         }
         let batches: Vec<&RecordBatch> = old.iter().map(|(_, b)| &b.rows).collect();
-        let rows = gather(&self.schema, &batches, &picks)?;
+        let rows = owned(&gather(&self.schema, &batches, &picks)?)?;
         // The smallest of the freed numbers names the new block, so its entries differ from all old ones only by row;
         // each list is therefore visited exactly once.
         self.free_blocks.extend(ids.iter().skip(1));
