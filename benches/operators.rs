@@ -69,7 +69,9 @@ fn key_value(schema: &SchemaRef, keys: i64, batches: usize, seed: u64) -> Vec<ZB
                 _ => Arc::new(Int64Array::from(drawn)),
             };
             let second = Int64Array::from_iter_values((0..ROWS).map(|_| rng.random_range(0..1_000_000)));
-            ZBatch::inserts(RecordBatch::try_new(schema.clone(), vec![first, Arc::new(second)]).expect("columns"))
+            ZBatch::inserts(
+                RecordBatch::try_new(schema.clone(), vec![first, Arc::new(second)]).expect("columns"),
+            )
         })
         .collect()
 }
@@ -130,7 +132,11 @@ fn reduces(c: &mut Criterion) {
     ] {
         let mut op = reduce(schema, count_sum(), true);
         epoch(&mut op, &on_port(0, key_value(schema, keys, 4 * keys as usize / ROWS + 1, 1)));
-        println!("{name}: {} keys, {:.1} bytes per key", op.state_rows(), op.state_bytes() as f64 / op.state_rows() as f64);
+        println!(
+            "{name}: {} keys, {:.1} bytes per key",
+            op.state_rows(),
+            op.state_bytes() as f64 / op.state_rows() as f64
+        );
         let changes = on_port(0, key_value(schema, keys, BATCHES, 2));
         group.bench_function(name, |b| b.iter(|| epoch(&mut op, &changes)));
     }
@@ -146,7 +152,10 @@ fn reduces(c: &mut Criterion) {
         b.iter(|| epoch(&mut reduce(&ints, count_sum(), true), &load));
     });
     let extremes = || {
-        vec![call(AggregateKind::Min, Some(1), DataType::Int64), call(AggregateKind::Max, Some(1), DataType::Int64)]
+        vec![
+            call(AggregateKind::Min, Some(1), DataType::Int64),
+            call(AggregateKind::Max, Some(1), DataType::Int64),
+        ]
     };
     group.throughput(Throughput::Elements((ROWS * BATCHES) as u64));
     for (name, append_only) in [("min_max/append-only/10k", true), ("min_max/retractable/10k", false)] {
@@ -154,7 +163,8 @@ fn reduces(c: &mut Criterion) {
         epoch(&mut op, &on_port(0, key_value(&ints, 10_000, 8, 1)));
         let inserts = on_port(0, key_value(&ints, 10_000, BATCHES / 2, 2));
         // Insert and take back, so that state stays as it is.
-        let back: Vec<_> = inserts.iter().map(|(p, b)| (*p, if append_only { b.clone() } else { b.negate() })).collect();
+        let back: Vec<_> =
+            inserts.iter().map(|(p, b)| (*p, if append_only { b.clone() } else { b.negate() })).collect();
         group.bench_function(name, |b| b.iter(|| epoch(&mut op, &inserts) + epoch(&mut op, &back)));
     }
     group.finish();
@@ -209,7 +219,16 @@ fn joins(c: &mut Criterion) {
         .zip(key_value(&right, 200_000, BATCHES / 2, 5))
         .flat_map(|(l, r)| [(0, l), (1, r)])
         .collect();
-    group.bench_function("symmetric/200k", |b| b.iter_batched(new, |mut op| { epoch(&mut op, &both); op }, criterion::BatchSize::PerIteration));
+    group.bench_function("symmetric/200k", |b| {
+        b.iter_batched(
+            new,
+            |mut op| {
+                epoch(&mut op, &both);
+                op
+            },
+            criterion::BatchSize::PerIteration,
+        )
+    });
     group.finish();
 }
 
@@ -220,7 +239,7 @@ fn maps(c: &mut Criterion) {
     let output = schema(&[("k", DataType::Int64), ("w", DataType::Int64)]);
     let predicate = compile(col("v").gt(lit(100_000_i64)));
     let exprs = vec![compile(col("k")), compile(col("v") * lit(908_i64) / lit(1000_i64))];
-    let mut op = Map::new(input.clone(), output, Some(predicate), Some(exprs));
+    let mut op = Map::new(input.clone(), output, Some(predicate), Some(exprs)).expect("map");
     let changes = on_port(0, key_value(&input, 1_000_000, BATCHES, 2));
     let mut group = c.benchmark_group("map");
     group.throughput(Throughput::Elements((ROWS * BATCHES) as u64));

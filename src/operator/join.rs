@@ -105,9 +105,12 @@ impl Join {
         let types = |schema: &SchemaRef, keys: &[usize]| -> Option<Vec<DataType>> {
             keys.iter().map(|k| schema.fields().get(*k).map(|f| f.data_type().clone())).collect()
         };
-        let key_types = types(&left, &spec.left_keys).filter(|t| Some(t) == types(&right, &spec.right_keys).as_ref());
+        let key_types =
+            types(&left, &spec.left_keys).filter(|t| Some(t) == types(&right, &spec.right_keys).as_ref());
         let key_types = key_types.ok_or_else(|| Error::internal("join keys of different types"))?;
-        if spec.output.len() != output_schema.fields().len() || spec.output.iter().chain(&used).any(|c| *c >= total) {
+        if spec.output.len() != output_schema.fields().len()
+            || spec.output.iter().chain(&used).any(|c| *c >= total)
+        {
             return Err(Error::internal("a join whose columns do not fit its schemas"));
         }
         let mut stored: [Vec<usize>; 2] = [vec![], vec![]];
@@ -134,15 +137,16 @@ impl Join {
                 Some(Residual { expr, sources: used.iter().map(source).collect(), schema })
             }
         };
-        let side = |schema: &SchemaRef, keys, stored: &[usize], expiry: Option<(usize, i64)>| -> Result<Side> {
-            if expiry.is_some_and(|(c, _)| {
-                schema.fields().get(c).and_then(|f| WordKind::of(f.data_type())) != Some(WordKind::B8)
-            }) {
-                return Err(Error::internal("join rows expire by a column that is no timestamp"));
-            }
-            let rows = RowLists::new(key_types.clone(), Arc::new(schema.project(stored)?))?;
-            Ok(Side { keys, stored: stored.to_vec(), expiry, rows })
-        };
+        let side =
+            |schema: &SchemaRef, keys, stored: &[usize], expiry: Option<(usize, i64)>| -> Result<Side> {
+                if expiry.is_some_and(|(c, _)| {
+                    schema.fields().get(c).and_then(|f| WordKind::of(f.data_type())) != Some(WordKind::B8)
+                }) {
+                    return Err(Error::internal("join rows expire by a column that is no timestamp"));
+                }
+                let rows = RowLists::new(key_types.clone(), Arc::new(schema.project(stored)?))?;
+                Ok(Side { keys, stored: stored.to_vec(), expiry, rows })
+            };
         let sides = [
             side(&left, spec.left_keys, &stored[0], spec.left_expiry)?,
             side(&right, spec.right_keys, &stored[1], spec.right_expiry)?,
@@ -160,7 +164,9 @@ impl Join {
         let expires = side.expiry.map(|(column, offset)| {
             let column = batch.column(column);
             let times = words_of(column, WordKind::B8);
-            let time = |i: usize| if column.is_null(i) { i64::MAX } else { (times[i] as i64).saturating_add(offset) };
+            let time = |i: usize| {
+                if column.is_null(i) { i64::MAX } else { (times[i] as i64).saturating_add(offset) }
+            };
             (0..times.len()).map(time).collect::<Vec<i64>>()
         });
         let weights = batch.weights().map(|w| w.values().to_vec());
@@ -219,7 +225,8 @@ impl Join {
 
     /// The given columns of matched rows.
     fn gather(&self, sources: &[Source], probe: &Probe, matches: &Matches) -> Result<Vec<ArrayRef>> {
-        let kept_columns: Vec<usize> = sources.iter().filter(|s| s.side != probe.port).map(|s| s.column).collect();
+        let kept_columns: Vec<usize> =
+            sources.iter().filter(|s| s.side != probe.port).map(|s| s.column).collect();
         let mut kept = self.sides[1 - probe.port].rows.gather(&matches.kept, &kept_columns)?.into_iter();
         // Every row matched once, in order: its columns can be passed on as they are.
         let whole = matches.probe.len() == probe.rows.num_rows()

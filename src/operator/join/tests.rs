@@ -86,7 +86,13 @@ fn random_row(rng: &mut Rng8, keys: i64) -> Row {
     )
 }
 
-fn naive(left: &[Row], right: &[Row], keys: &[usize], residual: bool, output: &[usize]) -> HashMap<String, i64> {
+fn naive(
+    left: &[Row],
+    right: &[Row],
+    keys: &[usize],
+    residual: bool,
+    output: &[usize],
+) -> HashMap<String, i64> {
     let texts = |r: &Row| -> [Option<String>; 4] {
         [r.0.map(|x| x.to_string()), r.1.clone(), r.2.map(|x| x.to_string()), Some(r.3.clone())]
     };
@@ -176,7 +182,10 @@ fn the_join_equals_its_naive_definition_after_random_epochs() {
 fn a_match_appears_and_leaves_again() {
     let mut op = join(&[0], false, &[2, 6]);
     assert!(absorb(&mut op, 0, parse(&schema("l"), "+1 1 x 10 a | +1 2 x 20 a | +1 NULL x 30 a")).is_empty());
-    assert_eq!(format(&absorb(&mut op, 1, parse(&schema("r"), "+1 1 y 7 b | +1 NULL y 8 b"))[0]).trim(), "+1 10 7");
+    assert_eq!(
+        format(&absorb(&mut op, 1, parse(&schema("r"), "+1 1 y 7 b | +1 NULL y 8 b"))[0]).trim(),
+        "+1 10 7"
+    );
     assert_eq!(format(&absorb(&mut op, 1, parse(&schema("r"), "-1 1 y 7 b"))[0]).trim(), "-1 10 7");
     assert!(absorb(&mut op, 0, parse(&schema("l"), "+1 1 x 10 a")).is_empty());
     assert_eq!(op.state_rows(), 3);
@@ -221,7 +230,8 @@ fn rows_of_many_tiny_batches_and_mostly_dead_blocks_are_brought_together() {
 #[test]
 fn rows_expire_when_the_other_sides_watermark_has_passed_them() {
     let time = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
-    let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), Field::new("t", time, true)]));
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), Field::new("t", time, true)]));
     let spec = JoinSpec {
         left_keys: vec![0],
         right_keys: vec![0],

@@ -22,7 +22,14 @@ fn call(kind: AggregateKind, argument: Option<usize>, data_type: DataType) -> Ag
 }
 
 fn spec(keys: Vec<usize>, aggregates: Vec<AggregateCall>) -> ReduceSpec {
-    ReduceSpec { keys, aggregates, window_end: None, on_window_close: false, append_only: false, global_owner: true }
+    ReduceSpec {
+        keys,
+        aggregates,
+        window_end: None,
+        on_window_close: false,
+        append_only: false,
+        global_owner: true,
+    }
 }
 
 fn reduce(input: &SchemaRef, spec: ReduceSpec) -> Reduce {
@@ -237,7 +244,8 @@ fn check_against_naive(seed: u64, keys: Vec<usize>, append_only: bool) {
                 keys.iter().map(|k| if *k == 0 { show(row.k) } else { show(row.s.as_ref()) } + " ").collect();
             groups.entry(parts.concat()).or_default().push(row);
         }
-        let wanted: HashMap<String, i64> = groups.iter().map(|(k, rows)| (format!("{k}{}", naive(rows)), 1)).collect();
+        let wanted: HashMap<String, i64> =
+            groups.iter().map(|(k, rows)| (format!("{k}{}", naive(rows)), 1)).collect();
         assert_eq!(view, wanted, "seed {seed}");
         assert_eq!(op.state_rows(), groups.len());
     }
@@ -271,7 +279,10 @@ fn only_net_differences_are_emitted_and_empty_groups_disappear() {
 
 #[test]
 fn without_keys_there_is_always_one_row_and_only_the_owner_shows_it() {
-    let calls = vec![call(AggregateKind::Count, None, DataType::Int64), call(AggregateKind::Sum, Some(1), DataType::Int64)];
+    let calls = vec![
+        call(AggregateKind::Count, None, DataType::Int64),
+        call(AggregateKind::Sum, Some(1), DataType::Int64),
+    ];
     let mut op = reduce(&kv(), spec(vec![], calls.clone()));
     assert_eq!(shown(&close(&mut op)), "+1 0 NULL");
     assert_eq!(shown(&close(&mut op)), "");

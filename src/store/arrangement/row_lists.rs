@@ -250,7 +250,14 @@ impl RowLists {
         left
     }
 
-    fn find_equal(&self, slot: u32, positive: bool, i: usize, hash: u16, block: &Building<'_>) -> Option<(u32, u32)> {
+    fn find_equal(
+        &self,
+        slot: u32,
+        positive: bool,
+        i: usize,
+        hash: u16,
+        block: &Building<'_>,
+    ) -> Option<(u32, u32)> {
         let (mut previous, mut at) = (NONE, FIRST);
         let mut entry = self.first.get(slot);
         if entry.block == NONE {
@@ -513,11 +520,15 @@ impl RowLists {
             return Ok(vec![]);
         }
         if kept.is_empty() {
-            return Ok(columns.iter().map(|c| arrow::array::new_empty_array(self.schema.field(*c).data_type())).collect());
+            return Ok(columns
+                .iter()
+                .map(|c| arrow::array::new_empty_array(self.schema.field(*c).data_type()))
+                .collect());
         }
         // Blocks in the order of their first use, so that the cost follows the rows and not the blocks.
         let mut numbers = hashbrown::HashMap::<u32, usize>::new();
-        let mut dense = if self.blocks.len() <= 4 * kept.len() + 64 { vec![NONE; self.blocks.len()] } else { vec![] };
+        let mut dense =
+            if self.blocks.len() <= 4 * kept.len() + 64 { vec![NONE; self.blocks.len()] } else { vec![] };
         let mut used: Vec<&RecordBatch> = vec![];
         let mut picks: Vec<(usize, usize)> = Vec::with_capacity(kept.len());
         for (block, row) in kept {
@@ -636,7 +647,8 @@ fn take(rows: &RecordBatch, picks: Vec<u32>) -> Result<RecordBatch> {
 
 /// The rows themselves, copied if they are a small part of larger buffers, which would stay in memory with them.
 fn owned(rows: &RecordBatch) -> Result<RecordBatch> {
-    let needed: usize = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(usize::MAX)).sum();
+    let needed: usize =
+        rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(usize::MAX)).sum();
     let held: usize = rows.columns().iter().map(|c| c.get_buffer_memory_size()).sum();
     if held / 2 <= needed.saturating_add(1024) {
         return Ok(rows.clone());
@@ -653,7 +665,12 @@ fn values_equal(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> bool {
     if a.is_null(i) || b.is_null(j) {
         return a.is_null(i) && b.is_null(j);
     }
-    fn primitive<T: ArrowPrimitiveType>(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> Option<(T::Native, T::Native)> {
+    fn primitive<T: ArrowPrimitiveType>(
+        a: &ArrayRef,
+        i: usize,
+        b: &ArrayRef,
+        j: usize,
+    ) -> Option<(T::Native, T::Native)> {
         Some((a.as_primitive_opt::<T>()?.value(i), b.as_primitive_opt::<T>()?.value(j)))
     }
     let quick = match a.data_type() {
@@ -665,8 +682,12 @@ fn values_equal(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> bool {
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             primitive::<TimestampMicrosecondType>(a, i, b, j).map(|(x, y)| x == y)
         }
-        DataType::Float64 => primitive::<Float64Type>(a, i, b, j).map(|(x, y)| x == y || x.is_nan() && y.is_nan()),
-        DataType::Float32 => primitive::<Float32Type>(a, i, b, j).map(|(x, y)| x == y || x.is_nan() && y.is_nan()),
+        DataType::Float64 => {
+            primitive::<Float64Type>(a, i, b, j).map(|(x, y)| x == y || x.is_nan() && y.is_nan())
+        }
+        DataType::Float32 => {
+            primitive::<Float32Type>(a, i, b, j).map(|(x, y)| x == y || x.is_nan() && y.is_nan())
+        }
         DataType::Utf8 => match (a.as_string_opt::<i32>(), b.as_string_opt::<i32>()) {
             (Some(a), Some(b)) => Some(a.value(i) == b.value(j)),
             _ => None,
