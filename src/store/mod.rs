@@ -1,0 +1,5 @@
+//! Versioned relations and the state of operators.
+//!
+//! Boundary: knows Arrow, Z-sets and time; nothing of queries, catalog or files.
+
+pub mod arrangement;
