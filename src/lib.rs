@@ -4,6 +4,7 @@ pub mod time;
 pub mod types;
 pub mod zset;
 pub mod storage;
+pub mod store;
 pub mod expr;
 pub mod catalog;
 pub mod plan;
