@@ -5,6 +5,7 @@ pub mod types;
 pub mod zset;
 pub mod storage;
 pub mod store;
+pub mod read;
 pub mod expr;
 pub mod catalog;
 pub mod plan;
