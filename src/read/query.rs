@@ -23,7 +23,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -66,14 +66,20 @@ pub struct Limits {
 
 /// A state with DataFusion's own functions and rules: made once, given functions of ours, used for all queries.
 /// One target partition gives the lowest latency.
-pub fn session_state(target_partitions: usize) -> SessionState {
+pub fn session_state(target_partitions: usize) -> Result<SessionState> {
     let mut config = SessionConfig::new()
         .with_target_partitions(target_partitions.max(1))
         .with_batch_size(BATCH_ROWS)
         .with_information_schema(false);
     // Names are resolved when a statement is bound; nothing is folded to lower case again.
     config.options_mut().sql_parser.enable_ident_normalization = false;
-    SessionStateBuilder::new().with_config(config).with_default_features().build()
+    let no_spill = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(no_spill).build_arc()?;
+    Ok(SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(environment)
+        .with_default_features()
+        .build())
 }
 
 /// Replaces the sources of a plan by the rows of `pin`'s epoch.
@@ -114,7 +120,7 @@ pub fn start(
 ) -> Result<QueryStream> {
     let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
     let plan = resolve(plan, resolver, &pin)?;
-    let environment = environment(limits)?;
+    let environment = environment(&state, limits)?;
     // The query's own token: canceled with the caller's, and when the stream is dropped.
     let own = cancel.child_token();
     let (sender, receiver) = mpsc::channel(QUEUE);
@@ -136,15 +142,15 @@ pub fn start(
     Ok(QueryStream { schema, receiver, task, canceled, cancel: own, done: false })
 }
 
-fn environment(limits: &Limits) -> Result<Arc<datafusion::execution::runtime_env::RuntimeEnv>> {
-    let disk = match &limits.spill {
-        Some(directory) => DiskManagerMode::Directories(vec![directory.clone()]),
-        None => DiskManagerMode::Disabled,
-    };
-    Ok(RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes)))
-        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
-        .build_arc()?)
+/// The shared environment with a memory pool (and a place to spill to) of the query's own.
+fn environment(state: &SessionState, limits: &Limits) -> Result<Arc<RuntimeEnv>> {
+    let mut environment = (**state.runtime_env()).clone();
+    environment.memory_pool = Arc::new(GreedyMemoryPool::new(limits.memory_bytes));
+    if let Some(directory) = &limits.spill {
+        let disk = DiskManagerMode::Directories(vec![directory.clone()]);
+        environment.disk_manager = Arc::new(DiskManagerBuilder::default().with_mode(disk).build()?);
+    }
+    Ok(Arc::new(environment))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {
@@ -159,7 +165,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 
 struct Query {
     state: Arc<SessionState>,
-    environment: Arc<datafusion::execution::runtime_env::RuntimeEnv>,
+    environment: Arc<RuntimeEnv>,
     cancel: CancellationToken,
     sender: mpsc::Sender<Result<RecordBatch>>,
 }
@@ -172,12 +178,15 @@ impl Query {
             return Err(canceled());
         }
         let (physical, all_pairs): (Arc<dyn ExecutionPlan>, bool) = protect(physical, &self.cancel)?;
-        let size = if all_pairs { ALL_PAIRS_BATCH_ROWS } else { BATCH_ROWS };
+        let mut config = self.state.config().clone();
+        if all_pairs {
+            config = config.with_batch_size(ALL_PAIRS_BATCH_ROWS);
+        }
         // The functions are in the plan already; the context needs only settings and memory.
         let context = TaskContext::new(
             None,
             String::new(),
-            self.state.config().clone().with_batch_size(size),
+            config,
             Default::default(),
             Default::default(),
             Default::default(),

@@ -75,7 +75,7 @@ fn world(rows: i64, partitions: usize) -> World {
         relation,
         object,
         epochs: Epochs::new(Epoch(10), 0),
-        state: Arc::new(session_state(partitions)),
+        state: Arc::new(session_state(partitions).unwrap()),
         runtime,
     }
 }
@@ -83,7 +83,7 @@ fn world(rows: i64, partitions: usize) -> World {
 impl World {
     /// The logical plan of a query, bound as the SQL layer does it: sources that cannot be read themselves.
     fn plan(&self, sql: &str) -> LogicalPlan {
-        let context = SessionContext::new_with_state(session_state(1));
+        let context = SessionContext::new_with_state(session_state(1).unwrap());
         let empty = |schema: SchemaRef| Arc::new(MemTable::try_new(schema, vec![vec![]]).unwrap());
         let system = Arc::new(Schema::new(vec![Field::new("name", DataType::Utf8, true)]));
         context.register_table("t", empty(self.object.arrow_schema())).unwrap();

@@ -325,11 +325,22 @@ pub(super) fn read_directory(dir: &Path, fs: &dyn Fs) -> Result<Contents> {
     contents.obsolete.extend(known().filter(|(seq, ..)| *seq < first).map(|(_, _, n)| n.clone()));
     let segments: Vec<_> = known().filter(|(seq, base, _)| !base && *seq >= first).collect();
     for (i, (seq, _, name)) in segments.iter().enumerate() {
+        if contents.last.is_some() {
+            // A roll that failed has left a file without records; the segment before it went on.
+            contents.obsolete.push((*name).clone());
+            continue;
+        }
         if *seq != contents.next_seq {
             let missing = format!("{:020}.log", contents.next_seq);
             return Err(corrupted(&dir.join(missing), 0, "the file is missing"));
         }
-        read_segment(dir, fs, name, i + 1 == segments.len(), &mut contents)?;
+        // Everything before the next segment was durable when that was created.
+        let tail_from = match segments[i + 1..] {
+            [] => Some(0),
+            [(next, _, next_name)] if is_without_records(&dir.join(next_name), fs)? => Some(next),
+            _ => None,
+        };
+        read_segment(dir, fs, name, tail_from, &mut contents)?;
     }
     if segments.is_empty() && base_seq.is_some() {
         return Err(corrupted(&dir.join(format!("{first:020}.log")), 0, "the file is missing"));
@@ -337,13 +348,24 @@ pub(super) fn read_directory(dir: &Path, fs: &dyn Fs) -> Result<Contents> {
     Ok(contents)
 }
 
-fn read_segment(dir: &Path, fs: &dyn Fs, name: &str, last: bool, contents: &mut Contents) -> Result<()> {
+fn is_without_records(path: &Path, fs: &dyn Fs) -> Result<bool> {
+    Ok(fs.read(path).map_err(|e| io_error("read", path, e))?.len() <= FILE_HEADER)
+}
+
+/// Reads one segment. `tail_from`: where a torn tail may begin (0: anywhere, this is the last segment).
+fn read_segment(
+    dir: &Path,
+    fs: &dyn Fs,
+    name: &str,
+    tail_from: Option<u64>,
+    contents: &mut Contents,
+) -> Result<()> {
     let path = dir.join(name);
     let bytes = fs.read(&path).map_err(|e| io_error("read", &path, e))?;
     let first_seq = contents.next_seq;
     let Some(header) = FileHeader::decode(&bytes, SEGMENT_MAGIC) else {
         // The header is synced before the first record is written, so a short file without one holds nothing.
-        if last && bytes.len() <= FILE_HEADER {
+        if tail_from == Some(0) && bytes.len() <= FILE_HEADER {
             contents.recovery.torn_bytes = bytes.len() as u64;
             contents.last = Some(LastSegment { path, first_seq, len: 0, usable: false });
             return Ok(());
@@ -362,7 +384,7 @@ fn read_segment(dir: &Path, fs: &dyn Fs, name: &str, last: bool, contents: &mut 
         }
     }
     if !frames.at_end() {
-        if !last || frames.damaged() {
+        if tail_from.is_none_or(|from| frames.seq < from) || frames.damaged() {
             return Err(corrupted(&path, frames.offset, "bad record"));
         }
         contents.recovery.torn_bytes = (bytes.len() - frames.offset) as u64;
@@ -371,7 +393,8 @@ fn read_segment(dir: &Path, fs: &dyn Fs, name: &str, last: bool, contents: &mut 
     contents.next_seq = frames.seq;
     contents.prev = frames.prev;
     let len = frames.offset as u64;
-    if last {
+    let goes_on = tail_from.is_some_and(|from| frames.seq > from || contents.recovery.torn_bytes > 0);
+    if tail_from == Some(0) || goes_on {
         contents.last = Some(LastSegment { path, first_seq, len, usable: true });
     } else {
         contents.finished_bytes += len;

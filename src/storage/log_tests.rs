@@ -246,3 +246,55 @@ fn an_interrupted_base_snapshot_changes_nothing() {
     assert!(recovery.base.is_none());
     assert_eq!(epochs(&recovery), vec![1, 2]);
 }
+
+#[test]
+fn a_segment_left_by_a_failed_roll_is_passed_over() {
+    let stray = dir().join("00000000000000000002.log");
+    let fs = FaultFs::new();
+    let (mut log, _) = Log::open(&dir(), Arc::new(fs.clone())).unwrap();
+    log.append(&record(1, false)).unwrap();
+    log.begin_base().unwrap();
+    let header = fs.read(&stray).unwrap();
+    for torn in [0, 13] {
+        let fs = FaultFs::new();
+        let (mut log, _) = Log::open(&dir(), Arc::new(fs.clone())).unwrap();
+        for e in 1..=3 {
+            log.append(&record(e, false)).unwrap();
+        }
+        log.sync().unwrap();
+        fs.create(&stray).unwrap().append(&header).unwrap();
+        fs.damage(&dir().join("00000000000000000001.log"), |b| b.truncate(b.len() - torn));
+        let expected: Vec<u64> = if torn == 0 { vec![1, 2, 3] } else { vec![1, 2] };
+        for _ in 0..2 {
+            let (log, recovery) = Log::open(&dir(), Arc::new(fs.clone())).unwrap();
+            assert_eq!(epochs(&recovery), expected);
+            log.close().unwrap();
+        }
+        assert!(fs.read(&stray).is_err());
+    }
+}
+
+#[test]
+fn whichever_write_fails_nothing_acknowledged_is_lost_and_work_goes_on() {
+    for n in 1..40 {
+        for fault in [Fault::Eio, Fault::NoSpace] {
+            let fs = FaultFs::new();
+            let (mut log, _) = Log::open_with(&dir(), Arc::new(fs.clone()), 2500).unwrap();
+            fs.fail_append(n, fault);
+            for e in 1..=12 {
+                if log.append(&record(e, false)).is_err() {
+                    log.append(&record(e, false)).unwrap();
+                }
+                log.sync().unwrap();
+                if e % 5 == 0 {
+                    // A base that fails is tried again another time.
+                    let _ = log.write_base(Epoch(e), b"", &mut std::iter::empty(), &[]);
+                }
+            }
+            fs.crash(n);
+            let (_, recovery) = Log::open(&dir(), Arc::new(fs)).unwrap();
+            let base = recovery.base.as_ref().map_or(0, |b| b.epoch.0);
+            assert_eq!(epochs(&recovery), (base + 1..=12).collect::<Vec<_>>(), "{n} {fault:?}");
+        }
+    }
+}
