@@ -1,5 +1,15 @@
-//! Versioned relations and the state of operators.
+//! State in memory: the versioned rows of relations and the state of operators.
 //!
-//! Boundary: knows Arrow, Z-sets and time; nothing of queries, catalog or files.
+//! Boundary: knows epochs and Z-sets; no names of SQL, no plans, no disk. Writers are the workers of a step,
+//! each in its own partition; readers are anyone who holds an epoch.
 
 pub mod arrangement;
+mod chunk;
+mod index;
+mod partition;
+pub mod relation;
+mod rows;
+pub mod snapshot;
+
+pub use relation::{Relation, RelationSnapshot};
+pub use snapshot::{EpochPin, Epochs};
