@@ -8,6 +8,7 @@ mod commands;
 mod cursors;
 mod ddl;
 mod lexer;
+mod normalize;
 mod options;
 mod table;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use self::lexer::Source;
 use super::dialect::FreshetDialect;
-use super::guard;
+use super::{audit, guard};
 use super::statement::{Name, ParsedStatement, SqlExpr, SqlQuery, Statement};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -270,7 +271,19 @@ impl<'a> Grammar<'a> {
     // ---- sqlparser's part ----
 
     fn expr(&mut self) -> Result<ast::Expr> {
-        self.native(|p| p.parse_expr())
+        let expr = self.native(|p| p.parse_expr())?;
+        audit::expr(&expr).map_err(|refusal| self.refused(refusal))?;
+        Ok(expr)
+    }
+
+    /// The audit's error with its place in the text.
+    fn refused(&self, refusal: audit::Refusal) -> Error {
+        match refusal.span {
+            Some(span) if span.start.line > 0 => {
+                refusal.error.with_position(self.source.character(span.start) + 1)
+            }
+            _ => refusal.error,
+        }
     }
 
     fn data_type(&mut self) -> Result<ast::DataType> {
@@ -294,7 +307,9 @@ impl<'a> Grammar<'a> {
         if !self.begins_query() {
             return Err(self.unexpected());
         }
-        let ast = self.native(|p| p.parse_query())?;
+        let mut ast = self.native(|p| p.parse_query())?;
+        normalize::query(&mut ast);
+        audit::query(&ast).map_err(|refusal| self.refused(refusal))?;
         Ok(SqlQuery { ast, text: self.text_since(from) })
     }
 
@@ -363,7 +378,7 @@ impl<'a> Grammar<'a> {
     }
 
     fn dml(&mut self) -> Result<Statement> {
-        let statement = self.native(|p| {
+        let mut statement = self.native(|p| {
             let token = p.next_token();
             match &token.token {
                 Token::Word(w) if w.keyword == Keyword::INSERT => p.parse_insert(token),
@@ -371,12 +386,21 @@ impl<'a> Grammar<'a> {
                 _ => p.parse_delete(token),
             }
         })?;
-        match statement {
-            ast::Statement::Insert(insert) => Ok(Statement::Insert(Box::new(insert))),
-            ast::Statement::Update(update) => Ok(Statement::Update(Box::new(update))),
-            ast::Statement::Delete(delete) => Ok(Statement::Delete(Box::new(delete))),
-            _ => self.unsupported("this form of data-modifying statement", ""),
-        }
+        normalize::statement(&mut statement);
+        let (audited, statement) = match statement {
+            ast::Statement::Insert(insert) => {
+                (audit::insert(&insert), Statement::Insert(Box::new(insert)))
+            }
+            ast::Statement::Update(update) => {
+                (audit::update(&update), Statement::Update(Box::new(update)))
+            }
+            ast::Statement::Delete(delete) => {
+                (audit::delete(&delete), Statement::Delete(Box::new(delete)))
+            }
+            _ => return self.unsupported("this form of data-modifying statement", ""),
+        };
+        audited.map_err(|refusal| self.refused(refusal))?;
+        Ok(statement)
     }
 }
 
