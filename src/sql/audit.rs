@@ -6,14 +6,14 @@
 //! decided about it. What the planner refuses by itself may pass.
 
 use sqlparser::ast::{
-    AccessExpr, Assignment, CaseWhen, CeilFloorKind, Cte, DateTimeField, Delete, Distinct, DuplicateTreatment,
-    Expr, Fetch, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Insert, Interval, Join,
-    JoinConstraint, JoinOperator, LimitClause, NamedWindowDefinition, NamedWindowExpr, ObjectName,
+    AccessExpr, Assignment, CaseWhen, CeilFloorKind, Cte, DateTimeField, Delete, Distinct,
+    DuplicateTreatment, Expr, Fetch, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Insert, Interval,
+    Join, JoinConstraint, JoinOperator, LimitClause, NamedWindowDefinition, NamedWindowExpr, ObjectName,
     ObjectNamePart, Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectFlavor,
     SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Subscript, TableAlias,
-    TableAliasColumnDef, TableAliasWithoutColumns, TableFactor, TableFunctionArgs, TableObject,
-    TableVersion, TableWithJoins, TypedString, Update, Value, Values, WildcardAdditionalOptions, WindowFrame,
+    TableAliasColumnDef, TableAliasWithoutColumns, TableFactor, TableFunctionArgs, TableObject, TableVersion,
+    TableWithJoins, TypedString, Update, Value, Values, WildcardAdditionalOptions, WindowFrame,
     WindowFrameBound, WindowSpec, WindowType, With,
 };
 use sqlparser::tokenizer::Span;
@@ -38,11 +38,13 @@ pub struct Refusal {
     pub error: Error,
     /// The place.
     pub span: Option<Span>,
+    /// The text of the token at that place, in case the tree does not know the place.
+    pub near: Option<String>,
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal { error, span: None }
+        Refusal { error, span: None, near: None }
     }
 }
 
@@ -60,8 +62,9 @@ fn refuse_if(written: bool, what: &str, hint: &str) -> Audited {
 /// A syntax error at an identifier that sqlparser should not have taken.
 fn syntax_error(ident: &Ident) -> Audited {
     let quote = ident.quote_style.map(String::from).unwrap_or_default();
-    let message = format!("syntax error at or near \"{quote}{}{quote}\"", ident.value);
-    Err(Refusal { error: Error::new(ErrorKind::Syntax, message), span: Some(ident.span) })
+    let near = format!("{quote}{}{quote}", ident.value);
+    let error = Error::new(ErrorKind::Syntax, format!("syntax error at or near \"{near}\""));
+    Err(Refusal { error, span: Some(ident.span), near: Some(near) })
 }
 
 const ONE_STATE: &str = "A transaction reads one consistent state; leave the clause out.";
@@ -359,15 +362,11 @@ impl Auditor {
                 )),
             },
             JoinOperator::CrossJoin(JoinConstraint::None) => Ok(()),
-            JoinOperator::CrossJoin(_) => {
-                refuse("CROSS JOIN with a condition", "Write JOIN … ON.")
-            }
+            JoinOperator::CrossJoin(_) => refuse("CROSS JOIN with a condition", "Write JOIN … ON."),
             JoinOperator::Semi(_) | JoinOperator::Anti(_) => {
                 refuse("SEMI JOIN and ANTI JOIN", "Use EXISTS or NOT EXISTS.")
             }
-            JoinOperator::CrossApply | JoinOperator::OuterApply => {
-                refuse("APPLY", "Use JOIN LATERAL.")
-            }
+            JoinOperator::CrossApply | JoinOperator::OuterApply => refuse("APPLY", "Use JOIN LATERAL."),
             JoinOperator::AsOf { .. } => {
                 refuse("ASOF JOIN", "Use a LATERAL subquery with ORDER BY and LIMIT 1.")
             }
@@ -673,15 +672,15 @@ impl Auditor {
             | Value::Boolean(_)
             | Value::Null => Ok(()),
             Value::Placeholder(name) => {
-                let number = name.strip_prefix('$').is_some_and(|n| {
-                    !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())
-                });
+                let number = name
+                    .strip_prefix('$')
+                    .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
                 if number {
                     return Ok(());
                 }
                 let message = format!("syntax error at or near \"{name}\"");
                 let error = Error::new(ErrorKind::Syntax, message).with_hint("Parameters are $1, $2, ….");
-                Err(Refusal { error, span: Some(span) })
+                Err(Refusal { error, span: Some(span), near: Some(name.clone()) })
             }
             Value::SingleQuotedByteStringLiteral(_) | Value::HexStringLiteral(_) => {
                 refuse("a bit string", "Write a bytea as '\\x0a0b'.")
@@ -749,9 +748,7 @@ impl Auditor {
         };
         match operator {
             Some(FunctionArgOperator::RightArrow | FunctionArgOperator::Assignment) | None => {}
-            Some(
-                FunctionArgOperator::Equals | FunctionArgOperator::Colon | FunctionArgOperator::Value,
-            ) => {
+            Some(FunctionArgOperator::Equals | FunctionArgOperator::Colon | FunctionArgOperator::Value) => {
                 return refuse("this form of a named argument", "Write name => value.");
             }
         }

@@ -43,11 +43,6 @@ impl FreshetDialect {
         self.exhausted.get()
     }
 
-    /// The steps left.
-    pub fn fuel(&self) -> u64 {
-        self.fuel.get()
-    }
-
     /// Accounts for one step; false when there must be no further one.
     fn step(&self) -> bool {
         let fuel = self.fuel.get();
@@ -99,16 +94,20 @@ impl Dialect for FreshetDialect {
         self.base.parse_prefix(parser)
     }
 
-    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+    // This one, and not `get_next_precedence`: the base's default would ask the base, not this dialect.
+    fn get_next_precedence_default(&self, parser: &Parser) -> Result<u8, ParserError> {
         if !self.step() {
-            return Some(Err(ParserError::RecursionLimitExceeded));
+            return Err(ParserError::RecursionLimitExceeded);
         }
         // `e NOT NULL` is no expression in PostgreSQL, and would eat the constraint after `DEFAULT e`.
         if matches!(&parser.peek_token_ref().token, Token::Word(w) if w.keyword == Keyword::NOT)
             && matches!(&parser.peek_nth_token_ref(1).token, Token::Word(w) if w.keyword == Keyword::NULL)
         {
-            return Some(Ok(self.base.prec_unknown()));
+            return Ok(self.base.prec_unknown());
         }
+        self.base.get_next_precedence_default(parser)
+    }
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         self.base.get_next_precedence(parser)
     }
 
@@ -161,9 +160,6 @@ impl Dialect for FreshetDialect {
         precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
         self.base.parse_infix(parser, expr, precedence)
-    }
-    fn get_next_precedence_default(&self, parser: &Parser) -> Result<u8, ParserError> {
-        self.base.get_next_precedence_default(parser)
     }
     fn parse_statement(&self, parser: &mut Parser) -> Option<Result<Statement, ParserError>> {
         self.base.parse_statement(parser)

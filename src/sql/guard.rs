@@ -93,13 +93,28 @@ impl Level {
 
 /// Words that stand for an operator, or make the tree deeper as one does.
 const OPERATORS: [&str; 22] = [
-    "NOT", "IS", "IN", "LIKE", "ILIKE", "SIMILAR", "BETWEEN", "COLLATE", "AT", "OPERATOR", "ISNULL", "NOTNULL",
-    "INTERVAL", "ESCAPE", "OVERLAPS", "PRIOR", "ARRAY", "STRUCT", "MAP", "DIV", "RLIKE", "REGEXP",
+    "NOT", "IS", "IN", "LIKE", "ILIKE", "SIMILAR", "BETWEEN", "COLLATE", "AT", "OPERATOR", "ISNULL",
+    "NOTNULL", "INTERVAL", "ESCAPE", "OVERLAPS", "PRIOR", "ARRAY", "STRUCT", "MAP", "DIV", "RLIKE", "REGEXP",
 ];
 /// Words that separate expressions of one level.
 const BORDERS: [&str; 17] = [
-    "SELECT", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "VALUES", "SET", "WHEN", "THEN", "ELSE",
-    "ON", "USING", "RETURNING", "WINDOW", "AS",
+    "SELECT",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "OFFSET",
+    "VALUES",
+    "SET",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "ON",
+    "USING",
+    "RETURNING",
+    "WINDOW",
+    "AS",
 ];
 const SET_OPERATIONS: [&str; 3] = ["UNION", "INTERSECT", "EXCEPT"];
 
@@ -164,7 +179,9 @@ fn count(level: &mut Level, token: &Token) {
         Token::Comma | Token::SemiColon => return level.end_segment(),
         Token::Word(w) if w.quote_style.is_none() => w.value.as_str(),
         Token::Word(_) | Token::Number(..) | Token::Period | Token::Placeholder(_) => return,
-        Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_) | Token::DollarQuotedString(_) => return,
+        Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_) | Token::DollarQuotedString(_) => {
+            return;
+        }
         _ => {
             level.run += 1;
             return;
@@ -199,7 +216,7 @@ fn count(level: &mut Level, token: &Token) {
 /// The parser's fuel for a statement of so many tokens. A statement without mistakes takes a few steps for each
 /// token; a mistake inside nested calls doubles them at each level.
 pub fn fuel(tokens: usize) -> u64 {
-    20_000 + 32 * tokens as u64
+    60_000 + 32 * tokens as u64
 }
 
 /// Runs `f` with enough stack to parse a statement of the depth, on this thread's stack if that has enough left.

@@ -119,8 +119,8 @@ impl<'a> Source<'a> {
     }
 
     /// Translates the error of sqlparser's parser. It gives the place in its text; where there is none, the
-    /// place is the token that was next.
-    pub fn parser_error(&self, error: &ParserError, next: usize) -> Error {
+    /// place is the token that was next, or the statement's end.
+    pub fn parser_error(&self, error: &ParserError, next: usize, end: usize) -> Error {
         let ParserError::ParserError(message) = error else {
             return self.syntax_error(next);
         };
@@ -130,16 +130,10 @@ impl<'a> Source<'a> {
         });
         let at = match located {
             Some(location) => self.tokens.partition_point(|t| t.span.start < location),
-            None if message.contains("found: EOF") => self.end_of_statement(next),
+            None if message.contains("found: EOF") => end,
             None => next,
         };
         self.syntax_error(at)
-    }
-
-    /// The index of the `;` that ends the statement of a token, or of the end.
-    fn end_of_statement(&self, from: usize) -> usize {
-        let rest = &self.tokens[from.min(self.tokens.len())..];
-        from + rest.iter().position(|t| t.token == Token::SemiColon).unwrap_or(rest.len())
     }
 
     /// The error for a constant, name or comment without its end, which begins at (or after) a character.

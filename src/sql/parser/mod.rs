@@ -22,8 +22,8 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use self::lexer::Source;
 use super::dialect::FreshetDialect;
-use super::{audit, guard};
 use super::statement::{Name, ParsedStatement, SqlExpr, SqlQuery, Statement};
+use super::{audit, guard};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Statements that contain statements (EXPLAIN, PREPARE) do so at most this deep.
@@ -71,6 +71,8 @@ pub(super) struct Grammar<'a> {
     source: &'a Source<'a>,
     /// The statement's first token in the source.
     start: usize,
+    /// One past its last token.
+    end: usize,
     nesting: usize,
 }
 
@@ -79,14 +81,14 @@ impl<'a> Grammar<'a> {
         let parser = Parser::new(dialect)
             .with_recursion_limit(guard::PARSER_RECURSION)
             .with_tokens_with_locations(source.tokens[range.clone()].to_vec());
-        Grammar { parser, source, start: range.start, nesting: 0 }
+        Grammar { parser, source, start: range.start, end: range.end, nesting: 0 }
     }
 
     // ---- where we are ----
 
     /// The next token's index in the source.
     fn position(&self) -> usize {
-        self.start + self.parser.index()
+        (self.start + self.parser.index()).min(self.end)
     }
 
     fn peek(&self) -> &Token {
@@ -124,7 +126,7 @@ impl<'a> Grammar<'a> {
     fn native<T>(&mut self, parse: impl FnOnce(&mut Parser<'a>) -> Result<T, ParserError>) -> Result<T> {
         parse(&mut self.parser).map_err(|e| match &e {
             ParserError::RecursionLimitExceeded => guard::too_complex(),
-            _ => self.source.parser_error(&e, self.start + self.parser.index()),
+            _ => self.source.parser_error(&e, self.position(), self.end),
         })
     }
 
@@ -278,11 +280,19 @@ impl<'a> Grammar<'a> {
 
     /// The audit's error with its place in the text.
     fn refused(&self, refusal: audit::Refusal) -> Error {
-        match refusal.span {
-            Some(span) if span.start.line > 0 => {
-                refusal.error.with_position(self.source.character(span.start) + 1)
-            }
-            _ => refusal.error,
+        let tokens = &self.source.tokens[self.start..self.end];
+        let at = match (refusal.span, &refusal.near) {
+            (Some(span), _) if span.start.line > 0 => Some(span.start),
+            // sqlparser does not keep the places of all names.
+            (_, Some(near)) => tokens
+                .iter()
+                .find(|t| self.source.slice(t.span.start, t.span.end) == near)
+                .map(|t| t.span.start),
+            _ => None,
+        };
+        match at {
+            Some(at) => refusal.error.with_position(self.source.character(at) + 1),
+            None => refusal.error,
         }
     }
 
@@ -388,15 +398,9 @@ impl<'a> Grammar<'a> {
         })?;
         normalize::statement(&mut statement);
         let (audited, statement) = match statement {
-            ast::Statement::Insert(insert) => {
-                (audit::insert(&insert), Statement::Insert(Box::new(insert)))
-            }
-            ast::Statement::Update(update) => {
-                (audit::update(&update), Statement::Update(Box::new(update)))
-            }
-            ast::Statement::Delete(delete) => {
-                (audit::delete(&delete), Statement::Delete(Box::new(delete)))
-            }
+            ast::Statement::Insert(insert) => (audit::insert(&insert), Statement::Insert(Box::new(insert))),
+            ast::Statement::Update(update) => (audit::update(&update), Statement::Update(Box::new(update))),
+            ast::Statement::Delete(delete) => (audit::delete(&delete), Statement::Delete(Box::new(delete))),
             _ => return self.unsupported("this form of data-modifying statement", ""),
         };
         audited.map_err(|refusal| self.refused(refusal))?;
