@@ -69,6 +69,10 @@ fn syntax_error(ident: &Ident) -> Audited {
 
 const ONE_STATE: &str = "A transaction reads one consistent state; leave the clause out.";
 
+/// The stack left below which the audit takes a new piece, and the size of the piece.
+const STACK_MARGIN: usize = 256 * 1024;
+const STACK_STEP: usize = 2 * 1024 * 1024;
+
 struct Auditor;
 
 impl Auditor {
@@ -489,6 +493,15 @@ impl Auditor {
     fn expr(&self, expr: &Expr) -> Audited {
         match expr {
             Expr::Identifier(ident) => self.alias(ident),
+            Expr::Value(value) => self.value(&value.value, value.span),
+            Expr::BinaryOp { .. } => self.binary(expr),
+            // An unoptimised frame takes kilobytes, and prefix operators nest as deep as the guard allows.
+            _ => stacker::maybe_grow(STACK_MARGIN, STACK_STEP, || self.compound(expr)),
+        }
+    }
+
+    fn compound(&self, expr: &Expr) -> Audited {
+        match expr {
             Expr::CompoundIdentifier(parts) => parts.iter().try_for_each(|part| self.alias(part)),
             Expr::CompoundFieldAccess { root, access_chain } => {
                 self.expr(root)?;
@@ -513,7 +526,6 @@ impl Auditor {
                 self.expr(a)?;
                 self.expr(b)
             }
-            Expr::BinaryOp { .. } => self.binary(expr),
             Expr::AnyOp { left, compare_op: _, right, is_some: _ }
             | Expr::AllOp { left, compare_op: _, right } => {
                 self.expr(left)?;
@@ -586,7 +598,6 @@ impl Auditor {
                 self.expr(overlay_from)?;
                 self.exprs(overlay_for.as_deref())
             }
-            Expr::Value(value) => self.value(&value.value, value.span),
             Expr::TypedString(TypedString { data_type: _, value: _, uses_odbc_syntax }) => {
                 refuse_if(*uses_odbc_syntax, "ODBC's {…} syntax", "")
             }

@@ -34,7 +34,27 @@ pub fn check_text(text: &str) -> Result<()> {
             text.len()
         )));
     }
+    // Tokens take far more memory than text, so a long text of many is refused before there are any.
+    if text.len() > MAX_TOKENS && symbols(text) > MAX_TOKENS {
+        return Err(Error::new(ErrorKind::ProgramLimit, "statement is too long")
+            .with_detail(format!("It has more than {MAX_TOKENS} tokens.")));
+    }
     Ok(())
+}
+
+/// The symbols and spaces outside quotes, about as many as there are tokens.
+fn symbols(text: &str) -> usize {
+    let mut quote = None;
+    let mut symbols = 0;
+    for byte in text.bytes() {
+        match quote {
+            Some(open) if byte == open => quote = None,
+            Some(_) => {}
+            None if byte == b'\'' || byte == b'"' => quote = Some(byte),
+            None => symbols += usize::from(!byte.is_ascii_alphanumeric() && byte.is_ascii()),
+        }
+    }
+    symbols
 }
 
 /// The refusal of a statement that is nested too deeply or costs the parser too much.
@@ -270,6 +290,12 @@ mod tests {
         assert!(depth(&vec!["SELECT 1"; 1_200].join(" UNION ALL ")).is_err());
         assert!(depth(&format!("SELECT * FROM {}", vec!["a"; 1_200].join(", "))).is_err());
         assert!(depth(&vec!["SELECT 1"; 200].join(" UNION ALL ")).is_ok());
+    }
+
+    #[test]
+    fn a_long_text_of_symbols_is_refused_before_it_is_read() {
+        assert!(check_text(&"+".repeat(MAX_TOKENS + 1)).is_err());
+        assert!(check_text(&format!("'{}'", "+".repeat(MAX_TOKENS + 1))).is_ok());
     }
 
     #[test]

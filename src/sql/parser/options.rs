@@ -98,6 +98,9 @@ impl Grammar<'_> {
                 text = format!("{text} {}", unit.value.to_lowercase());
                 self.skip(1);
             }
+            if self.eat(&["to"]) {
+                self.identifier()?;
+            }
             return Ok(OptionValue::Interval(text));
         }
         if self.eat(&["secret"]) {
