@@ -19,6 +19,8 @@ pub const MAX_TOKENS: usize = 4_000_000;
 pub const MAX_DEPTH: usize = 1_000;
 /// The deepest nesting of parentheses, brackets and CASE. A level costs the parser much more stack than a term.
 pub const MAX_NESTING: usize = 100;
+/// The longest dotted name; sqlparser takes time quadratic in its length.
+pub const MAX_NAME_PARTS: usize = 64;
 /// sqlparser's own recursion limit, beyond what [`MAX_NESTING`] can need.
 pub const PARSER_RECURSION: usize = 4 * MAX_NESTING;
 
@@ -146,7 +148,17 @@ pub fn check_tokens(tokens: &[TokenWithSpan]) -> Result<Depth> {
     }
     let mut levels = vec![Level::default()];
     let mut nesting = 0;
+    let (mut dots, mut after_dot) = (0, false);
     for token in tokens {
+        match &token.token {
+            Token::Period => dots += 1,
+            Token::Word(_) if after_dot => {}
+            _ => dots = 0,
+        }
+        after_dot = token.token == Token::Period;
+        if dots >= MAX_NAME_PARTS {
+            return Err(too_complex());
+        }
         let open = match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => Some(false),
             Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("case") => Some(true),

@@ -8,6 +8,9 @@ use super::Grammar;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::statement::{FormatEncode, OptionValue, Options};
 
+/// More options than any object has.
+const MAX_OPTIONS: usize = 500;
+
 impl Grammar<'_> {
     /// `WITH (…)`, if it is next.
     pub(super) fn with_options(&mut self) -> Result<Options> {
@@ -36,6 +39,9 @@ impl Grammar<'_> {
                     format!("option \"{key}\" provided more than once"),
                 )
                 .with_position(position));
+            }
+            if options.0.len() >= MAX_OPTIONS {
+                return Err(Error::new(ErrorKind::ProgramLimit, "too many options").with_position(position));
             }
             options.0.push((key, value));
             if !self.eat_token(&Token::Comma) {

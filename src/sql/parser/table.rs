@@ -6,6 +6,9 @@ use super::Grammar;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::statement::{ColumnDef, Constraint, IncludeColumn, LateRowsClause, SqlExpr, WatermarkClause};
 
+/// PostgreSQL's limit.
+const MAX_COLUMNS: usize = 1600;
+
 /// What stands between the parentheses of CREATE TABLE.
 #[derive(Default)]
 pub(super) struct TableElements {
@@ -65,6 +68,10 @@ impl Grammar<'_> {
                 format!("column \"{}\" specified more than once", column.name),
             )
             .with_position(position));
+        }
+        if elements.columns.len() >= MAX_COLUMNS {
+            let message = format!("tables can have at most {MAX_COLUMNS} columns");
+            return Err(Error::new(ErrorKind::TooManyColumns, message));
         }
         elements.columns.push(column);
         Ok(())

@@ -474,6 +474,61 @@ fn fetch_directions_are_read() {
     assert_eq!(fetch("FETCH LAST IN c"), (FetchDirection::Absolute(-1), "c".into()));
 }
 
+/// First words of real clients: psql, pgjdbc, asyncpg, Npgsql, dbt, SQLAlchemy.
+const CLIENT_QUERIES: &[&str] = &[
+    "SELECT n.nspname as \"Schema\", c.relname as \"Name\", CASE c.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' END as \"Type\", \
+     pg_catalog.pg_get_userbyid(c.relowner) as \"Owner\" FROM pg_catalog.pg_class c \
+     LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
+     WHERE c.relkind IN ('r','p','') AND n.nspname !~ '^pg_toast' AND pg_catalog.pg_table_is_visible(c.oid) ORDER BY 1,2;",
+    "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+     (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_attrdef d \
+      WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef), a.attnotnull, \
+     (SELECT c.collname FROM pg_catalog.pg_collation c, pg_catalog.pg_type t \
+      WHERE c.oid = a.attcollation AND t.oid = a.atttypid AND a.attcollation <> t.typcollation) AS attcollation, \
+     a.attidentity, a.attgenerated FROM pg_catalog.pg_attribute a \
+     WHERE a.attrelid = '16384' AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;",
+    "SELECT c.relchecks, c.relkind, '' , CASE WHEN c.reloftype = 0 THEN '' ELSE c.reloftype::pg_catalog.regtype::pg_catalog.text END, \
+     pg_catalog.array_to_string(c.reloptions || array(select 'toast.' || x from pg_catalog.unnest(tc.reloptions) x), ', ') \
+     FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class tc ON (c.reltoastrelid = tc.oid) WHERE c.oid = '16384'",
+    "SELECT t.oid, t.typname FROM pg_type t WHERE t.typname = 'lo' AND t.typtype::\"char\" = 'b'::\"char\"",
+    "SELECT ns.nspname, t.oid, t.typname, t.typtype, CASE WHEN proc.proname = 'array_recv' THEN 'a' ELSE t.typtype END \
+     FROM (SELECT typ.oid, typ.typname FROM pg_type AS typ) AS t JOIN pg_namespace AS ns ON (ns.oid = typnamespace) \
+     LEFT OUTER JOIN (pg_range AS r JOIN pg_proc p ON p.oid = r.rngsubtype) ON r.rngtypid = t.oid",
+    "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;",
+    "SET DateStyle = 'ISO';SET extra_float_digits = 2;show transaction_isolation",
+    "select current_schema(), pg_catalog.version(), current_setting('server_version_num')::int / 100",
+    "SELECT NULL AS TABLE_CAT, n.nspname AS TABLE_SCHEM FROM pg_catalog.pg_namespace n WHERE n.nspname LIKE E'a\\\\_b' ESCAPE '\\'",
+    "create materialized view if not exists \"db\".\"s\".\"x\" as (select 1 as id)",
+    "alter table \"db\".\"s\".\"x__dbt_tmp\" rename to \"x\"",
+    "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relname = $1::VARCHAR AND relkind = ANY (ARRAY['r', 'p']))",
+    "SELECT i.indexrelid, (i.indkey::int2[])[0], i.indkey[0:2] FROM pg_index i",
+    "SELECT set_config('bytea_output', 'hex', false) FROM pg_show_all_settings() WHERE name = 'bytea_output'",
+    "SELECT a.x, b.y FROM a FULL OUTER JOIN b ON (a.x, a.y) = (b.x, b.y) WHERE (a.x, 1) IN (SELECT 1, 2) AND a.z IS TRUE",
+    "SELECT date_trunc('hour', ts) AS hour, avg(x)::numeric(10,2) FROM t WHERE ts > now() - interval '1 day' GROUP BY 1",
+];
+
+#[test]
+fn the_first_words_of_real_clients_are_read() {
+    for text in CLIENT_QUERIES {
+        if let Err(e) = parse(text) {
+            panic!("{text}: {e:?} at {:?}", e.position());
+        }
+    }
+}
+
+#[test]
+fn a_deep_tree_can_be_cloned_printed_and_dropped_on_a_small_thread() {
+    let text = format!("SELECT 1{} WHERE {}1 = 1{}", " + 1".repeat(900), "f(".repeat(80), ")".repeat(80));
+    let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+        let statements = parse(&text).unwrap();
+        let copy = statements[0].clone();
+        drop(statements);
+        let Statement::Query(query) = &copy.statement else { panic!() };
+        query.to_string().len()
+    });
+    assert!(worker.expect("a thread for the test").join().unwrap() > 900);
+}
+
 /// Parses (and drops) on a thread as small as any of the server's; it must answer, and soon.
 fn answers_quickly(text: String) -> Result<()> {
     let began = Instant::now();
@@ -632,5 +687,32 @@ fn no_prefix_of_a_statement_panics() {
         for (end, _) in text.char_indices() {
             let _ = parse(&text[..end]);
         }
+    }
+}
+
+#[test]
+fn long_lists_take_time_in_proportion() {
+    let n = 20_000;
+    for text in [
+        format!("SELECT a IN (1{})", ", 1".repeat(n)),
+        format!("SELECT f(1{})", ", 1".repeat(n)),
+        format!("SELECT ARRAY[1{}]", ", 1".repeat(n)),
+        format!("SELECT 1{}", ", a.b AS c".repeat(n)),
+        format!("SELECT CASE{} END", " WHEN a THEN b".repeat(n)),
+        format!("INSERT INTO t VALUES (1){}", ", (1)".repeat(n)),
+        "SELECT 1;".repeat(n / 4),
+        format!("WITH a AS (SELECT 1){} SELECT 1", ", a AS (SELECT 1)".repeat(n / 8)),
+        format!("SELECT 1 ORDER BY 1{}", ", 1".repeat(n)),
+        format!("DROP TABLE a{}", ", a".repeat(n)),
+        format!("SELECT {}", "'a'\n".repeat(n)),
+    ] {
+        answers_quickly(text.clone()).unwrap_or_else(|e| panic!("{}: {e:?}", &text[..40]));
+    }
+    for text in [
+        format!("CREATE TABLE t (a int{})", ", a int".repeat(n)),
+        format!("CREATE SOURCE s WITH (a = 1{})", (0..n).map(|i| format!(", k{i} = 1")).collect::<String>()),
+        format!("SELECT a{}", ".a".repeat(n)),
+    ] {
+        assert!(answers_quickly(text).is_err());
     }
 }
