@@ -1,0 +1,16 @@
+//! SQL: from the user's text to [`Statement`]s, and from queries to bound plans.
+//!
+//! Boundary: the only module that names sqlparser. Text goes through [`parse`] (limits, tokens, grammar) and
+//! gives statements of our own whose queries are sqlparser trees; [`audit`] refuses every clause of such a tree
+//! that planning would drop silently.
+
+pub mod audit;
+mod dialect;
+mod guard;
+mod parser;
+pub mod statement;
+
+pub use parser::parse;
+pub use parser::parse_expression;
+pub use parser::window::{WindowInput, WindowKind, WindowTvf, window_tvf};
+pub use statement::{ParsedStatement, Statement};
