@@ -20,6 +20,7 @@
 //!
 //! Boundary: values and types only; nothing of relations, protocols or expressions.
 
+pub mod binary;
 pub mod text;
 
 use std::collections::HashMap;

@@ -36,16 +36,16 @@ pub struct TextFormatter {
 impl TextFormatter {
     /// The formatter for columns of this field.
     pub fn new(field: &Field, options: &TextOptions) -> TextFormatter {
-        let pg = PgType::of_field(field);
-        Self::of_type(pg, field, options)
+        Self::for_type(PgType::of_field(field), field, options)
     }
 
-    fn of_type(pg: PgType, field: &Field, options: &TextOptions) -> TextFormatter {
+    /// The formatter for columns of this field when the type is known from elsewhere.
+    pub fn for_type(pg: PgType, field: &Field, options: &TextOptions) -> TextFormatter {
         let element = match value_type(field.data_type()) {
             DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => {
                 let own = PgType::of_field(f);
                 let pg = pg.element().filter(|_| own == PgType::from_arrow(f.data_type())).unwrap_or(own);
-                Some(Box::new(Self::of_type(pg, f, options)))
+                Some(Box::new(Self::for_type(pg, f, options)))
             }
             _ => None,
         };
