@@ -1,0 +1,637 @@
+//! One connection's life after startup: the message loop, simple queries, COPY, and the sending of results.
+//!
+//! Boundary: prepared statements and portals are in [`super::extended`]; what statements mean is the backend's.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{
+    BackendSession, BatchStream, CancelHandle, CopyFormat, CopyOptions, CopySink, Outcome, OutputColumn,
+    ParsedStatement, Prepared, RowsTag, StatementStore, TransactionStatus,
+};
+use super::codec::{Body, Message, write_empty, write_tag};
+use super::copy::CopyEncoder;
+use super::errors::{self, Severity, protocol};
+use super::extended::Portal;
+use super::io::{FLUSH_AT, Frame, Io, ReadError};
+use super::rows::{Format, RowEncoder, write_row_description};
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::text::TextOptions;
+
+/// Replies that wait while a statement runs are sent after this time.
+const LINGER: Duration = Duration::from_millis(10);
+
+/// How the handling of a message ended when not well.
+pub(super) enum Failure {
+    /// The client is told; the connection goes on.
+    Error(Error),
+    /// The client is told; the connection ends.
+    Fatal(Error),
+    /// There is nobody to tell.
+    Gone,
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Failure::Error(e)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(_: std::io::Error) -> Self {
+        Failure::Gone
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(e: ReadError) -> Self {
+        match e {
+            ReadError::Gone => Failure::Gone,
+            ReadError::Fatal(e) => Failure::Fatal(e),
+        }
+    }
+}
+
+/// Awaits a call of the backend; a panic in it becomes XX000.
+pub(super) async fn caught<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    match AssertUnwindSafe(call).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => Err(errors::panicked(&*panic)),
+    }
+}
+
+/// Makes a call of the backend that does not wait; a panic in it becomes XX000.
+fn caught_now<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(errors::panicked(&*panic)))
+}
+
+/// What is looked at while a statement runs.
+#[derive(Clone)]
+pub(super) struct Watch {
+    pub cancel: CancelHandle,
+    pub shutdown: CancellationToken,
+}
+
+impl Watch {
+    /// Returns when the server or somebody else ends the session.
+    async fn stopped(&self) {
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = self.cancel.terminated().cancelled() => {}
+        }
+    }
+
+    /// Awaits a call of the backend to its end, whatever happens: it is told through its token, never dropped.
+    pub async fn call<T>(&self, io: &mut Io, call: impl Future<Output = Result<T>>) -> Result<T, Failure> {
+        let mut call = pin!(caught(call));
+        // Most calls are over at once: nothing is set up for them.
+        if let Poll::Ready(result) = futures::poll!(&mut call) {
+            return Ok(result?);
+        }
+        if !io.out.is_empty() {
+            let late = async {
+                tokio::time::sleep(LINGER).await;
+                io.flush().await
+            };
+            tokio::select! {
+                biased;
+                result = &mut call => return Ok(result?),
+                flushed = late => if flushed.is_err() {
+                    self.cancel.cancel();
+                },
+            }
+        }
+        let (mut gone, mut stopped) = (false, false);
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut call => break result,
+                () = io.hangup(), if !gone => gone = true,
+                () = self.stopped(), if !stopped => stopped = true,
+            }
+            self.cancel.cancel();
+        };
+        if gone { Err(Failure::Gone) } else { Ok(result?) }
+    }
+
+    /// The next batch of a result. What is written already is sent before it is waited for; the stream is left
+    /// when the statement is cancelled or the client has gone.
+    async fn next(
+        &self,
+        io: &mut Io,
+        token: &CancellationToken,
+        stream: &mut BatchStream,
+    ) -> Result<Option<RecordBatch>, Failure> {
+        let mut next = pin!(AssertUnwindSafe(stream.next()).catch_unwind());
+        let unpack = |r: std::thread::Result<Option<Result<RecordBatch>>>| match r {
+            Ok(batch) => batch.transpose().map_err(Failure::Error),
+            Err(panic) => Err(Failure::Error(errors::panicked(&*panic))),
+        };
+        if let Poll::Ready(r) = futures::poll!(&mut next) {
+            let batch = unpack(r)?;
+            return if token.is_cancelled() { Err(self.why().await) } else { Ok(batch) };
+        }
+        if !io.out.is_empty() {
+            tokio::select! {
+                biased;
+                r = &mut next => return unpack(r),
+                flushed = io.flush() => flushed?,
+            }
+        }
+        tokio::select! {
+            biased;
+            r = &mut next => unpack(r),
+            () = token.cancelled() => Err(self.why().await),
+            () = io.hangup() => Err(Failure::Gone),
+            () = self.stopped() => Err(Failure::Fatal(errors::shutdown())),
+        }
+    }
+
+    /// Why a statement's token was cancelled.
+    async fn why(&self) -> Failure {
+        if self.stopped().now_or_never().is_some() {
+            Failure::Fatal(errors::shutdown())
+        } else {
+            Failure::Error(errors::canceled())
+        }
+    }
+}
+
+/// Rows on their way to the client; a portal keeps them between two Executes.
+pub(super) struct RowsInFlight {
+    pub columns: Arc<[OutputColumn]>,
+    pub tag: RowsTag,
+    stream: BatchStream,
+    encoder: Option<RowEncoder>,
+    batch: Option<RecordBatch>,
+    at: usize,
+    ended: bool,
+}
+
+impl RowsInFlight {
+    pub fn new(columns: Arc<[OutputColumn]>, stream: BatchStream, tag: RowsTag) -> RowsInFlight {
+        RowsInFlight { columns, tag, stream, encoder: None, batch: None, at: 0, ended: false }
+    }
+
+    /// Sends up to `limit` rows; how many, and whether the limit was what ended it.
+    pub async fn send(
+        &mut self,
+        io: &mut Io,
+        watch: &Watch,
+        token: &CancellationToken,
+        formats: &[Format],
+        limit: usize,
+        options: &TextOptions,
+    ) -> Result<(usize, bool), Failure> {
+        let mut sent = 0;
+        loop {
+            if sent == limit {
+                return Ok((sent, true));
+            }
+            let Some(batch) = &self.batch else {
+                if self.ended {
+                    return Ok((sent, false));
+                }
+                match watch.next(io, token, &mut self.stream).await? {
+                    Some(batch) => {
+                        if !self.encoder.as_ref().is_some_and(|e| e.fits(&batch)) {
+                            self.encoder = Some(RowEncoder::new(&self.columns, formats, &batch, options)?);
+                        }
+                        (self.batch, self.at) = (Some(batch), 0);
+                    }
+                    None => self.ended = true,
+                }
+                continue;
+            };
+            let Some(encoder) = &self.encoder else {
+                return Err(Error::internal("a batch without encoder").into());
+            };
+            let next = encoder.write_rows(batch, self.at, limit - sent, FLUSH_AT, &mut io.out);
+            sent += next - self.at;
+            self.at = next;
+            if next == batch.num_rows() {
+                self.batch = None;
+            }
+            if io.out.len() >= FLUSH_AT || (self.tag.live && self.batch.is_none()) {
+                io.flush().await?;
+                if token.is_cancelled() {
+                    return Err(watch.why().await);
+                }
+            }
+        }
+    }
+
+    /// The command tag after `sent` rows.
+    pub fn write_tag(&self, sent: usize, out: &mut Vec<u8>) {
+        if self.tag.counted {
+            write_tag(&format!("{} {sent}", self.tag.command), out);
+        } else {
+            write_tag(&self.tag.command, out);
+        }
+    }
+}
+
+/// A client with its session.
+pub(super) struct Connection<'a> {
+    pub io: &'a mut Io,
+    pub session: Box<dyn BackendSession>,
+    pub watch: Watch,
+    pub statements: Arc<StatementStore>,
+    /// The unnamed prepared statement.
+    pub unnamed: Option<Arc<Prepared>>,
+    pub portals: HashMap<String, Portal>,
+    /// An implicit transaction was begun and is finished at Sync.
+    pub implicit: bool,
+    /// After an error everything up to Sync is skipped.
+    pub skipping: bool,
+}
+
+impl<'a> Connection<'a> {
+    pub fn new(
+        io: &'a mut Io,
+        session: Box<dyn BackendSession>,
+        cancel: CancelHandle,
+        statements: Arc<StatementStore>,
+        shutdown: CancellationToken,
+    ) -> Connection<'a> {
+        Connection {
+            io,
+            session,
+            watch: Watch { cancel, shutdown },
+            statements,
+            unnamed: None,
+            portals: HashMap::new(),
+            implicit: false,
+            skipping: false,
+        }
+    }
+
+    /// Writes what follows a successful startup.
+    pub fn greet(&mut self, pid: i32, secret: i32) {
+        let mut m = Message::new(b'R', &mut self.io.out);
+        m.i32(0);
+        m.end();
+        self.write_parameters();
+        let mut m = Message::new(b'K', &mut self.io.out);
+        m.i32(pid);
+        m.i32(secret);
+        m.end();
+        self.write_notices();
+        self.write_ready();
+    }
+
+    /// Serves messages until the connection ends; an error is FATAL and still to be sent.
+    pub async fn run(&mut self) -> Result<(), Error> {
+        if self.io.flush().await.is_err() {
+            return Ok(());
+        }
+        let watch = self.watch.clone();
+        let mut stopped = pin!(watch.stopped());
+        loop {
+            if watch.shutdown.is_cancelled() || watch.cancel.terminated().is_cancelled() {
+                return Err(errors::shutdown());
+            }
+            let frame = tokio::select! {
+                biased;
+                f = self.io.read_frame() => f,
+                () = &mut stopped => return Err(errors::shutdown()),
+            };
+            let handled = match frame {
+                Ok(Frame::Message(b'X', _)) => return Ok(()),
+                Ok(Frame::Message(kind, body)) => self.message(kind, body).await,
+                Ok(Frame::TooLarge(kind, len)) => self.too_large(kind, len).await,
+                Err(e) => Err(e.into()),
+            };
+            self.watch.cancel.end();
+            match handled {
+                Ok(()) => {}
+                Err(Failure::Gone) => return Ok(()),
+                Err(Failure::Fatal(e) | Failure::Error(e)) => return Err(e),
+            }
+        }
+    }
+
+    /// Ends the session.
+    pub async fn close(&mut self) {
+        self.portals.clear();
+        if self.implicit {
+            let _ = caught(self.session.finish_implicit(false)).await;
+        }
+        let closed = async {
+            self.session.close().await;
+            Ok(())
+        };
+        if let Err(e) = caught(closed).await {
+            tracing::error!("closing a session: {e}");
+        }
+    }
+
+    async fn message(&mut self, kind: u8, body: Bytes) -> Result<(), Failure> {
+        match kind {
+            b'S' => self.sync().await,
+            _ if self.skipping => Ok(()),
+            b'Q' => self.simple(body).await,
+            b'P' | b'B' | b'D' | b'E' | b'C' => match self.extended(kind, body).await {
+                Err(Failure::Error(e)) => self.failed_until_sync(&e).await,
+                other => other,
+            },
+            b'H' => Ok(self.io.flush().await?),
+            b'F' => {
+                let e = Error::unsupported("the function call protocol is not supported");
+                self.report(&e);
+                self.ready().await
+            }
+            // What is left of a COPY that failed.
+            b'd' | b'c' | b'f' => Ok(()),
+            other => Err(Failure::Fatal(protocol(format!("unexpected frontend message type {other}")))),
+        }
+    }
+
+    async fn too_large(&mut self, kind: u8, len: usize) -> Result<(), Failure> {
+        if self.skipping {
+            return Ok(());
+        }
+        let e = Error::new(ErrorKind::ProgramLimit, format!("a message of {len} bytes exceeds the limit"));
+        match kind {
+            b'P' | b'B' => self.failed_until_sync(&e).await,
+            b'd' | b'f' => Ok(()),
+            _ => {
+                self.report(&e);
+                self.ready().await
+            }
+        }
+    }
+
+    async fn failed_until_sync(&mut self, e: &Error) -> Result<(), Failure> {
+        self.report(e);
+        self.skipping = true;
+        // The client may have asked for a flush instead of a sync; that request is skipped now.
+        Ok(self.io.flush().await?)
+    }
+
+    /// Writes an error with the notices before it, and fails the transaction block.
+    pub fn report(&mut self, e: &Error) {
+        self.write_notices();
+        errors::write_error(e, Severity::Error, &mut self.io.out);
+        let failed = caught_now(|| {
+            self.session.statement_failed(e);
+            Ok(())
+        });
+        if let Err(e) = failed {
+            tracing::error!("failing a transaction: {e}");
+        }
+    }
+
+    pub fn write_notices(&mut self) {
+        for notice in self.session.notices() {
+            errors::write_notice(&notice, &mut self.io.out);
+        }
+    }
+
+    fn write_parameters(&mut self) {
+        for (name, value) in self.session.parameter_changes() {
+            let mut m = Message::new(b'S', &mut self.io.out);
+            m.cstr(&name);
+            m.cstr(&value);
+            m.end();
+        }
+    }
+
+    fn write_ready(&mut self) {
+        let status = match self.session.status() {
+            TransactionStatus::Idle => b'I',
+            TransactionStatus::InBlock => b'T',
+            TransactionStatus::Failed => b'E',
+        };
+        self.io.out.extend_from_slice(&[b'Z', 0, 0, 0, 5, status]);
+    }
+
+    /// The end of a query cycle: everything is sent.
+    pub async fn ready(&mut self) -> Result<(), Failure> {
+        self.write_notices();
+        self.write_parameters();
+        self.write_ready();
+        // The next cycle has already been asked for: its replies go with these, unless they take long.
+        if self.io.has_frame() { Ok(self.io.flush_if_full().await?) } else { Ok(self.io.flush().await?) }
+    }
+
+    async fn simple(&mut self, body: Bytes) -> Result<(), Failure> {
+        // A query string ends the unnamed statement and portal, and whatever a pipeline without Sync had begun.
+        self.unnamed = None;
+        self.portals.remove("");
+        let result = match self.query_string(body).await {
+            Ok(()) => self.finish(true).await,
+            Err(e) => Err(e),
+        };
+        match result {
+            Err(Failure::Error(e)) => {
+                self.report(&e);
+                if let Err(Failure::Error(e)) = self.finish(false).await {
+                    tracing::error!("rolling back: {e}");
+                }
+            }
+            other => other?,
+        }
+        if self.session.status() == TransactionStatus::Idle {
+            self.portals.clear();
+        }
+        self.ready().await
+    }
+
+    async fn query_string(&mut self, body: Bytes) -> Result<(), Failure> {
+        let mut body = Body(body);
+        let text = body.cstr()?;
+        body.end()?;
+        let token = self.watch.cancel.begin();
+        let statements = caught_now(|| self.session.parse(&text))?;
+        if statements.is_empty() {
+            write_empty(b'I', &mut self.io.out);
+            return Ok(());
+        }
+        self.begin().await?;
+        for statement in &statements {
+            if token.is_cancelled() {
+                return Err(errors::canceled().into());
+            }
+            self.simple_statement(statement, &token).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins an implicit transaction unless one has begun.
+    pub async fn begin(&mut self) -> Result<(), Failure> {
+        if !self.implicit {
+            self.implicit = true;
+            self.watch.call(self.io, self.session.begin_implicit()).await?;
+        }
+        Ok(())
+    }
+
+    /// Finishes the implicit transaction, if there is one.
+    pub async fn finish(&mut self, ok: bool) -> Result<(), Failure> {
+        if std::mem::take(&mut self.implicit) {
+            self.watch.call(self.io, self.session.finish_implicit(ok)).await?;
+        }
+        Ok(())
+    }
+
+    async fn simple_statement(
+        &mut self,
+        statement: &ParsedStatement,
+        token: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let outcome = self.watch.call(self.io, self.session.execute(statement, Vec::new())).await?;
+        match outcome {
+            Outcome::Rows { columns, stream, tag } => {
+                write_row_description(&columns, &[], &mut self.io.out);
+                let options = self.session.text_options();
+                let mut rows = RowsInFlight::new(columns, stream, tag);
+                if rows.tag.live {
+                    self.io.flush().await?;
+                }
+                let (sent, _) = rows.send(self.io, &self.watch, token, &[], usize::MAX, &options).await?;
+                self.write_notices();
+                rows.write_tag(sent, &mut self.io.out);
+            }
+            other => self.no_rows(other, token).await?,
+        }
+        Ok(self.io.flush_if_full().await?)
+    }
+
+    /// Sends an outcome that is the same in both query protocols.
+    pub async fn no_rows(&mut self, outcome: Outcome, token: &CancellationToken) -> Result<(), Failure> {
+        let tag = match outcome {
+            Outcome::Command { tag } => tag,
+            Outcome::CopyIn { columns, format, sink } => self.copy_in(columns, format, sink, token).await?,
+            Outcome::CopyOut { columns, options, stream, live } => {
+                self.copy_out(&columns, options, stream, live, token).await?
+            }
+            Outcome::Empty => {
+                write_empty(b'I', &mut self.io.out);
+                return Ok(());
+            }
+            Outcome::Rows { .. } => return Err(Error::internal("rows where none were expected").into()),
+        };
+        self.write_notices();
+        write_tag(&tag, &mut self.io.out);
+        Ok(())
+    }
+
+    fn write_copy_response(&mut self, kind: u8, columns: usize, format: CopyFormat) {
+        let code = CopyEncoder::format_code(format);
+        let mut m = Message::new(kind, &mut self.io.out);
+        m.u8(code);
+        m.i16(columns as i16);
+        for _ in 0..columns {
+            m.i16(code.into());
+        }
+        m.end();
+    }
+
+    async fn copy_in(
+        &mut self,
+        columns: usize,
+        format: CopyFormat,
+        mut sink: Box<dyn CopySink>,
+        token: &CancellationToken,
+    ) -> Result<String, Failure> {
+        self.write_notices();
+        self.write_copy_response(b'G', columns, format);
+        self.io.flush().await?;
+        let result = self.copy_messages(sink.as_mut(), token).await;
+        if let Err(failure) = &result {
+            let message = match failure {
+                Failure::Error(e) | Failure::Fatal(e) => e.message().to_string(),
+                Failure::Gone => "the client has gone".into(),
+            };
+            let failed = async {
+                sink.fail(&message).await;
+                Ok(())
+            };
+            caught(failed).await?;
+        }
+        result
+    }
+
+    async fn copy_messages(
+        &mut self,
+        sink: &mut dyn CopySink,
+        token: &CancellationToken,
+    ) -> Result<String, Failure> {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                () = token.cancelled() => return Err(self.watch.why().await),
+                () = self.watch.stopped() => return Err(Failure::Fatal(errors::shutdown())),
+                f = self.io.read_frame() => f?,
+            };
+            let (kind, body) = match frame {
+                Frame::Message(kind, body) => (kind, body),
+                Frame::TooLarge(_, len) => {
+                    let text = format!("a message of {len} bytes exceeds the limit");
+                    return Err(Error::new(ErrorKind::ProgramLimit, text).into());
+                }
+            };
+            match kind {
+                b'd' => self.watch.call(self.io, sink.data(body)).await?,
+                b'c' => return self.watch.call(self.io, sink.finish()).await,
+                b'f' => {
+                    let reason = Body(body).cstr()?;
+                    let text = format!("COPY from stdin failed: {reason}");
+                    return Err(Error::new(ErrorKind::QueryCanceled, text).into());
+                }
+                b'H' | b'S' => {}
+                b'X' => return Err(Failure::Gone),
+                other => {
+                    let text = format!("unexpected message type 0x{other:02X} during COPY from stdin");
+                    return Err(protocol(text).into());
+                }
+            }
+        }
+    }
+
+    async fn copy_out(
+        &mut self,
+        columns: &[OutputColumn],
+        options: CopyOptions,
+        mut stream: BatchStream,
+        live: bool,
+        token: &CancellationToken,
+    ) -> Result<String, Failure> {
+        self.write_notices();
+        self.write_copy_response(b'H', columns.len(), options.format);
+        let text = self.session.text_options();
+        let mut encoder = CopyEncoder::new(options);
+        encoder.write_header(columns, &mut self.io.out);
+        if live {
+            self.io.flush().await?;
+        }
+        let mut count = 0;
+        while let Some(batch) = self.watch.next(self.io, token, &mut stream).await? {
+            let mut at = 0;
+            while at < batch.num_rows() {
+                at = encoder.write_rows(columns, &batch, at, FLUSH_AT, &text, &mut self.io.out)?;
+                if self.io.out.len() >= FLUSH_AT || (live && at == batch.num_rows()) {
+                    self.io.flush().await?;
+                    if token.is_cancelled() {
+                        return Err(self.watch.why().await);
+                    }
+                }
+            }
+            count += batch.num_rows();
+        }
+        encoder.write_trailer(&mut self.io.out);
+        write_empty(b'c', &mut self.io.out);
+        Ok(format!("COPY {count}"))
+    }
+}
