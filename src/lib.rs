@@ -1,9 +1,6 @@
 //! Freshet: a streaming SQL database.
 pub mod error;
 pub mod time;
+pub mod config;
 pub mod types;
 pub mod zset;
-pub mod expr;
-pub mod catalog;
-pub mod plan;
-pub mod operator;
