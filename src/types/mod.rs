@@ -164,7 +164,14 @@ impl PgType {
         match self.oid {
             oid::BOOL | oid::CHAR => 1,
             oid::INT2 => 2,
-            oid::INT4 | oid::FLOAT4 | oid::DATE | oid::OID | oid::REGCLASS | oid::REGTYPE | oid::REGPROC | oid::VOID => 4,
+            oid::INT4
+            | oid::FLOAT4
+            | oid::DATE
+            | oid::OID
+            | oid::REGCLASS
+            | oid::REGTYPE
+            | oid::REGPROC
+            | oid::VOID => 4,
             oid::INT8 | oid::FLOAT8 | oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ => 8,
             oid::INTERVAL | oid::UUID => 16,
             oid::NAME => 64,
@@ -210,9 +217,10 @@ impl PgType {
             DataType::UInt32 | DataType::Int64 | DataType::UInt64 => PgType::INT8,
             DataType::Float16 | DataType::Float32 => PgType::FLOAT4,
             DataType::Float64 => PgType::FLOAT8,
-            DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
-                PgType::NUMERIC
-            }
+            DataType::Decimal32(..)
+            | DataType::Decimal64(..)
+            | DataType::Decimal128(..)
+            | DataType::Decimal256(..) => PgType::NUMERIC,
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => PgType::BYTEA,
             DataType::FixedSizeBinary(16) => PgType::UUID,
             DataType::FixedSizeBinary(_) => PgType::BYTEA,
@@ -310,11 +318,15 @@ impl PgType {
             oid::FLOAT4 => "real".into(),
             oid::FLOAT8 => "double precision".into(),
             oid::BPCHAR => self.max_chars().map_or("character".into(), |n| format!("character({n})")),
-            oid::VARCHAR => self.max_chars().map_or("character varying".into(), |n| format!("character varying({n})")),
+            oid::VARCHAR => {
+                self.max_chars().map_or("character varying".into(), |n| format!("character varying({n})"))
+            }
             oid::TIME => "time without time zone".into(),
             oid::TIMESTAMP => "timestamp without time zone".into(),
             oid::TIMESTAMPTZ => "timestamp with time zone".into(),
-            oid::NUMERIC => self.numeric_parts().map_or("numeric".into(), |(p, s)| format!("numeric({p},{s})")),
+            oid::NUMERIC => {
+                self.numeric_parts().map_or("numeric".into(), |(p, s)| format!("numeric({p},{s})"))
+            }
             _ => self.typname(),
         }
     }
