@@ -4,3 +4,4 @@ pub mod time;
 pub mod config;
 pub mod types;
 pub mod zset;
+pub mod connector;

@@ -166,9 +166,10 @@ impl ServerSettings {
 
     /// Every server setting with its canonical value: what sessions of this server start from.
     pub(super) fn session_defaults(&self) -> impl Iterator<Item = (&'static str, &String)> {
-        self.values.iter().filter(|(n, _)| {
-            self.given.contains(n) || find(n).is_some_and(|s| s.scope == Scope::Server)
-        }).map(|(n, v)| (*n, v))
+        self.values
+            .iter()
+            .filter(|(n, _)| self.given.contains(n) || find(n).is_some_and(|s| s.scope == Scope::Server))
+            .map(|(n, v)| (*n, v))
     }
 }
 
@@ -199,7 +200,8 @@ impl Args for ServerSettings {
         );
         flags().fold(command, |command, s| {
             let (flag, env) = names(s);
-            let default = if s.default.is_empty() { String::new() } else { format!(" [default: {}]", s.default) };
+            let default =
+                if s.default.is_empty() { String::new() } else { format!(" [default: {}]", s.default) };
             command.arg(
                 Arg::new(s.name)
                     .long(flag)
@@ -234,7 +236,8 @@ impl FromArgMatches for ServerSettings {
             clap::Error::raw(ClapErrorKind::ValueValidation, format!("{what}{e}\n"))
         };
         if let Some(path) = matches.get_one::<PathBuf>("config") {
-            let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("{}: ", path.display()), &e))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|e| refuse(format!("{}: ", path.display()), &e))?;
             self.apply_file(&text).map_err(|e| {
                 let detail = e.detail().map(|d| format!(" {d}")).unwrap_or_default();
                 refuse(format!("{}: ", path.display()), &format!("{e}.{detail}"))
@@ -272,8 +275,11 @@ mod tests {
     #[test]
     fn flags_override_the_file() {
         let file = tempfile::NamedTempFile::new().expect("file");
-        std::fs::write(file.path(), "# comment\nworkers = 3\npg-addr = '0.0.0.0:1' \n\nmemory_limit = 1GB # half\n")
-            .expect("write");
+        std::fs::write(
+            file.path(),
+            "# comment\nworkers = 3\npg-addr = '0.0.0.0:1' \n\nmemory_limit = 1GB # half\n",
+        )
+        .expect("write");
         let path = file.path().to_string_lossy().to_string();
         let s = parse(&["--config", &path, "--workers", "5"]).expect("settings");
         assert_eq!((s.workers(), s.pg_addr(), s.memory_limit()), (5, "0.0.0.0:1", 1 << 30));

@@ -367,7 +367,8 @@ fn split_names(list: &str) -> Vec<String> {
     let mut names = Vec::new();
     let (mut current, mut quoted, mut was_quoted) = (String::new(), false, false);
     let mut finish = |current: &mut String, was_quoted: &mut bool| {
-        let name = if *was_quoted { std::mem::take(current) } else { std::mem::take(current).trim().to_lowercase() };
+        let name =
+            if *was_quoted { std::mem::take(current) } else { std::mem::take(current).trim().to_lowercase() };
         if !name.is_empty() {
             names.push(name);
         }
@@ -399,7 +400,10 @@ mod tests {
     fn unknown_settings_and_read_only_ones_are_refused() {
         let mut s = SessionSettings::default();
         let e = s.set("foo", "1", false).expect_err("unknown");
-        assert_eq!((e.kind(), e.message()), (ErrorKind::UndefinedObject, "unrecognized configuration parameter \"foo\""));
+        assert_eq!(
+            (e.kind(), e.message()),
+            (ErrorKind::UndefinedObject, "unrecognized configuration parameter \"foo\"")
+        );
         assert!(s.get("foo").is_err());
         assert_eq!(
             s.set("server_version", "16", false).expect_err("read-only").message(),
@@ -447,9 +451,18 @@ mod tests {
         let mut s = SessionSettings::default();
         s.set_at_startup("application_name", "test").expect("startup");
         let all = s.parameter_changes();
-        for name in ["server_version", "client_encoding", "DateStyle", "TimeZone", "integer_datetimes",
-            "standard_conforming_strings", "IntervalStyle", "is_superuser", "session_authorization",
-            "server_encoding"] {
+        for name in [
+            "server_version",
+            "client_encoding",
+            "DateStyle",
+            "TimeZone",
+            "integer_datetimes",
+            "standard_conforming_strings",
+            "IntervalStyle",
+            "is_superuser",
+            "session_authorization",
+            "server_encoding",
+        ] {
             assert!(all.iter().any(|(n, _)| n == name), "{name}");
         }
         assert!(all.contains(&("application_name".to_string(), "test".to_string())));

@@ -14,13 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 const TIME_SUFFIXES: &[(&str, f64)] =
     &[("us", 1.0), ("ms", 1e3), ("s", 1e6), ("min", 6e7), ("h", 3.6e9), ("d", 8.64e10)];
 /// (suffix, bytes)
-const MEMORY_SUFFIXES: &[(&str, f64)] = &[
-    ("B", 1.0),
-    ("kB", 1024.0),
-    ("MB", 1048576.0),
-    ("GB", 1073741824.0),
-    ("TB", 1099511627776.0),
-];
+const MEMORY_SUFFIXES: &[(&str, f64)] =
+    &[("B", 1.0), ("kB", 1024.0), ("MB", 1048576.0), ("GB", 1073741824.0), ("TB", 1099511627776.0)];
 
 /// A value in its canonical form, or the reason why it is none.
 pub(super) fn canonical(setting: &Setting, text: &str) -> Result<String> {
@@ -296,7 +291,10 @@ mod tests {
             "-1 ms is outside the valid range for parameter \"statement_timeout\" (0 .. 2147483647)"
         );
         assert_eq!(message("jit", "maybe"), "parameter \"jit\" requires a Boolean value");
-        assert_eq!(message("TimeZone", "Mars/Base"), "invalid value for parameter \"TimeZone\": \"Mars/Base\"");
+        assert_eq!(
+            message("TimeZone", "Mars/Base"),
+            "invalid value for parameter \"TimeZone\": \"Mars/Base\""
+        );
         message("DateStyle", "German");
         message("client_encoding", "LATIN1");
         message("bytea_output", "base64");

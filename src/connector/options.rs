@@ -25,14 +25,13 @@ impl<'a> Options<'a> {
     /// Refuses every option that is not in `known`, naming the nearest known one. A known name that ends with
     /// a point stands for all names that begin so.
     pub fn refuse_unknown(&self, known: &[&str]) -> Result<()> {
-        let is_known = |name: &str| known.iter().any(|k| *k == name || (k.ends_with('.') && name.starts_with(k)));
+        let is_known =
+            |name: &str| known.iter().any(|k| *k == name || (k.ends_with('.') && name.starts_with(k)));
         match self.values.keys().find(|name| !is_known(name)) {
             None => Ok(()),
             Some(name) => {
-                let e = Error::new(
-                    ErrorKind::InvalidParameter,
-                    format!("{} has no option \"{name}\"", self.of),
-                );
+                let e =
+                    Error::new(ErrorKind::InvalidParameter, format!("{} has no option \"{name}\"", self.of));
                 Err(match nearest(name, known) {
                     Some(n) => e.with_hint(format!("Perhaps you meant \"{n}\".")),
                     None => e.with_hint(format!("Its options are: {}.", known.join(", "))),
@@ -113,7 +112,9 @@ impl<'a> Options<'a> {
 
 /// The name out of `known` that is most like `name`, if one is like it at all.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let (distance, best) = known.iter().map(|k| (edit_distance(name, k), *k)).min()?;
+    let first = |s: &str| s.chars().next();
+    let (distance, _, best) =
+        known.iter().map(|k| (edit_distance(name, k), first(name) != first(k), *k)).min()?;
     (distance <= 1 + name.len().min(best.len()) / 3).then_some(best)
 }
 

@@ -43,7 +43,7 @@ impl Blackhole {
 
 impl Sink for Blackhole {
     fn write(&mut self, _epoch: Epoch, changes: &ZBatch) -> Result<()> {
-        self.counts.rows.fetch_add(changes.rows.num_rows() as u64, Ordering::Relaxed);
+        self.counts.rows.fetch_add(changes.rows().num_rows() as u64, Ordering::Relaxed);
         Ok(())
     }
     fn commit(&mut self, _epoch: Epoch) -> Result<()> {
@@ -55,7 +55,6 @@ impl Sink for Blackhole {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     use arrow::array::{Int32Array, RecordBatch};
 
@@ -63,8 +62,9 @@ mod tests {
     fn rows_and_epochs_are_counted() {
         let mut sink = Blackhole::default();
         let counts = sink.counts();
-        let rows = RecordBatch::try_from_iter([("a", Arc::new(Int32Array::from(vec![1, 2, 3])) as _)]).expect("batch");
-        sink.write(Epoch(1), &ZBatch { rows, weights: None }).expect("write");
+        let rows = RecordBatch::try_from_iter([("a", Arc::new(Int32Array::from(vec![1, 2, 3])) as _)])
+            .expect("batch");
+        sink.write(Epoch(1), &ZBatch::inserts(rows)).expect("write");
         sink.commit(Epoch(1)).expect("commit");
         assert_eq!((counts.rows(), counts.epochs()), (3, 1));
     }

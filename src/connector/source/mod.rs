@@ -122,8 +122,12 @@ impl ValidatedSpec {
         };
         Ok(match &self.kind {
             Kind::File(o) => Box::new(file::FileReader::open(o.clone(), self.schema.clone(), &start)?),
-            Kind::Datagen(o) => Box::new(datagen::DatagenReader::open(o.clone(), self.schema.clone(), &start)?),
-            Kind::Nexmark(o) => Box::new(nexmark::NexmarkReader::open(o.clone(), self.schema.clone(), &start)?),
+            Kind::Datagen(o) => {
+                Box::new(datagen::DatagenReader::open(o.clone(), self.schema.clone(), &start)?)
+            }
+            Kind::Nexmark(o) => {
+                Box::new(nexmark::NexmarkReader::open(o.clone(), self.schema.clone(), &start)?)
+            }
         })
     }
 }
@@ -163,7 +167,10 @@ fn read_options(spec: &SourceSpec) -> Result<ValidatedSpec> {
     if spec.connector != "file" && spec.format.is_some() {
         return Err(Error::new(
             ErrorKind::InvalidParameter,
-            format!("connector \"{}\" makes rows, not bytes: FORMAT … ENCODE … cannot be given", spec.connector),
+            format!(
+                "connector \"{}\" makes rows, not bytes: FORMAT … ENCODE … cannot be given",
+                spec.connector
+            ),
         ));
     }
     if spec.schema.fields().is_empty() {

@@ -109,7 +109,8 @@ impl Generator {
     /// A generator; making one costs about a millisecond, for its words.
     pub fn new(config: GeneratorConfig) -> Self {
         // Prices are 10^x dollars for x from 0 to 6, in cents; a table with interpolation replaces the power.
-        let prices = (0..=PRICE_STEPS).map(|i| 100.0 * 10f64.powf(6.0 * i as f64 / PRICE_STEPS as f64)).collect();
+        let prices =
+            (0..=PRICE_STEPS).map(|i| 100.0 * 10f64.powf(6.0 * i as f64 / PRICE_STEPS as f64)).collect();
         Generator { words: Words::new(config.seed), prices, config }
     }
 
@@ -218,7 +219,8 @@ impl Generator {
             let mut r = Random::at(self.config.seed, event);
             id.push(FIRST_AUCTION_ID + last_auction(event) as i64);
             let hot = r.below(HOT_SELLER_RATIO) > 0;
-            let person = if hot { last_person(event) / HOT_STRIDE * HOT_STRIDE } else { some_person(event, &mut r) };
+            let person =
+                if hot { last_person(event) / HOT_STRIDE * HOT_STRIDE } else { some_person(event, &mut r) };
             seller.push(FIRST_PERSON_ID + person as i64);
             category.push(FIRST_CATEGORY_ID + r.below(CATEGORIES) as i64);
             let bid = self.price(&mut r);
@@ -227,7 +229,9 @@ impl Generator {
             let now = self.event_time(event);
             time.push(now);
             expires.push(now + self.auction_length(event, &mut r));
-            let width = 56 + item.push(self.words.up_to(20, &mut r)) + description.push(self.words.up_to(100, &mut r));
+            let width = 56
+                + item.push(self.words.up_to(20, &mut r))
+                + description.push(self.words.up_to(100, &mut r));
             extra.push(self.words.extra(width, AUCTION_BYTES, &mut r));
         }
         let columns: Vec<ArrayRef> = vec![
@@ -311,7 +315,8 @@ fn kind_range(events: &Range<u64>, first: u64, end: u64) -> Result<KindRange> {
     if events.end.saturating_sub(events.start) > MOST || events.end > 1 << 56 {
         return Err(Error::new(ErrorKind::ProgramLimit, format!("more than {MOST} events in one batch")));
     }
-    let before = |n: u64| n / EVENTS_PER_ROUND * (end - first) + (n % EVENTS_PER_ROUND).clamp(first, end) - first;
+    let before =
+        |n: u64| n / EVENTS_PER_ROUND * (end - first) + (n % EVENTS_PER_ROUND).clamp(first, end) - first;
     let left = before(events.end.max(events.start)) - before(events.start);
     Ok(KindRange { next: events.start, stop: events.end, first, end, left: left as usize })
 }
@@ -368,7 +373,7 @@ fn pick<'a>(words: &[&'a str], r: &mut Random) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{AsArray, cast::as_string_array};
+    use arrow::array::{Array, AsArray, cast::as_string_array};
     use arrow::compute::concat_batches;
     use arrow::datatypes::Int64Type;
 
@@ -391,7 +396,11 @@ mod tests {
         let whole = g.generate(3..1003).expect("generated");
         let parts: Vec<NexmarkBatches> = [3..4, 4..60, 60..60, 60..61, 61..1003]
             .into_iter()
-            .map(|r| Generator::new(GeneratorConfig { seed: 7, ..GeneratorConfig::default() }).generate(r).expect("part"))
+            .map(|r| {
+                Generator::new(GeneratorConfig { seed: 7, ..GeneratorConfig::default() })
+                    .generate(r)
+                    .expect("part")
+            })
             .collect();
         let join = |f: fn(&NexmarkBatches) -> &RecordBatch| {
             concat_batches(&f(&whole).schema(), parts.iter().map(f)).expect("concat")
@@ -426,10 +435,18 @@ mod tests {
             assert!(state.iter().flatten().any(|v| v == s), "{s}");
         }
         let urls = as_string_array(b.bid.column_by_name("url").expect("url"));
-        assert!(urls.iter().flatten().all(|u| u.split('/').count() == 7 && u.starts_with("https://www.nexmark.com/")));
+        assert!(
+            urls.iter()
+                .flatten()
+                .all(|u| u.split('/').count() == 7 && u.starts_with("https://www.nexmark.com/"))
+        );
         assert!(urls.iter().flatten().any(|u| u.contains("channel_id=")));
         let channels = as_string_array(b.bid.column_by_name("channel").expect("channel"));
-        let hot = channels.iter().flatten().filter(|c| ["Apple", "Google", "Facebook", "Baidu"].contains(c)).count();
+        let hot = channels
+            .iter()
+            .flatten()
+            .filter(|c| ["Apple", "Google", "Facebook", "Baidu"].contains(c))
+            .count();
         assert!((hot as f64 / channels.len() as f64 - 0.5).abs() < 0.02);
         let extra = as_string_array(b.bid.column_by_name("extra").expect("extra"));
         let mean = extra.iter().flatten().map(str::len).sum::<usize>() / extra.len();

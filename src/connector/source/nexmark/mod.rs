@@ -138,9 +138,9 @@ impl NexmarkOptions {
             config.event_rate = rate;
         }
         if let Some(ms) = o.parse::<i64>("base.time", "a time in milliseconds since 1970")? {
-            config.base_time = ms
-                .checked_mul(1000)
-                .ok_or_else(|| o.invalid("base.time", &ms.to_string(), "a time in milliseconds since 1970"))?;
+            config.base_time = ms.checked_mul(1000).ok_or_else(|| {
+                o.invalid("base.time", &ms.to_string(), "a time in milliseconds since 1970")
+            })?;
         }
         let rate = match o.get("rate") {
             None | Some("unlimited") => None,
@@ -258,7 +258,8 @@ mod tests {
     #[test]
     fn reading_on_from_any_offset_gives_the_same_rows_exactly_once() {
         for table in ["person", "auction", "bid"] {
-            let o = NexmarkOptions::read(&BTreeMap::from([("table".to_string(), table.to_string())])).expect("options");
+            let o = NexmarkOptions::read(&BTreeMap::from([("table".to_string(), table.to_string())]))
+                .expect("options");
             let s = SourceSpecWith::columns(table, o.table.schema());
             let (all, dead, _) = drain(&mut *open(&s, None).expect("open"), 37);
             assert!(dead.is_empty());
@@ -282,7 +283,10 @@ mod tests {
     struct SourceSpecWith;
     impl SourceSpecWith {
         fn columns(table: &str, schema: SchemaRef) -> super::super::SourceSpec {
-            super::super::SourceSpec { schema, ..spec("nexmark", &[("table", table), ("events", "2017")], &[]) }
+            super::super::SourceSpec {
+                schema,
+                ..spec("nexmark", &[("table", table), ("events", "2017")], &[])
+            }
         }
     }
 

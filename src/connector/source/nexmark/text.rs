@@ -15,7 +15,16 @@ pub(super) const FIRST_NAMES: &[&str] =
 pub(super) const LAST_NAMES: &[&str] =
     &["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
 pub(super) const CITIES: &[&str] = &[
-    "Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne",
+    "Phoenix",
+    "Los Angeles",
+    "San Francisco",
+    "Boise",
+    "Portland",
+    "Bend",
+    "Redmond",
+    "Seattle",
+    "Kent",
+    "Cheyenne",
 ];
 /// Upper case, as the queries compare them.
 pub(super) const STATES: &[&str] = &["AZ", "CA", "ID", "OR", "WA", "WY"];
