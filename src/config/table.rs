@@ -121,8 +121,8 @@ pub static SETTINGS: &[Setting] = &[
     // --- streaming ------------------------------------------------------------------------------------------
     row("view_errors", Kind::Enum(&["collect", "raise"]), "collect", Scope::Both, STREAMING,
         "What a SELECT does on a view with rows in its $errors: read the rest, or fail."),
-    row("subscribe_columns", Kind::Enum(&["first", "last"]), "first", Scope::Session, STREAMING,
-        "Where SUBSCRIBE puts its own columns, before or after the row."),
+    row("subscribe_columns", Kind::Enum(&["freshet", "materialize"]), "freshet", Scope::Session, STREAMING,
+        "Names of the columns that SUBSCRIBE adds: ours, or mz_timestamp, mz_progressed, mz_diff."),
     row("subscribe_buffer", Kind::Memory { unit: MemoryUnit::Bytes, min: 65536 }, "64MB", Scope::Both, STREAMING,
         "Changes kept for a subscriber that does not keep up; one that falls further behind is disconnected."),
     row("background_ddl", Kind::Bool, "off", Scope::Session, STREAMING,

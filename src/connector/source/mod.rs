@@ -8,15 +8,17 @@ pub mod nexmark;
 mod rate;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
 
 pub use rate::RateLimit;
 
 use super::options::nearest;
+use crate::catalog::object::{Object, ObjectBody};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::EventTime;
 
@@ -34,6 +36,21 @@ pub struct SourceSpec {
     pub format: Option<(String, String, BTreeMap<String, String>)>,
     /// The columns that the connector fills (declared ones without the generated).
     pub schema: SchemaRef,
+}
+
+impl SourceSpec {
+    /// What a source of the catalog says; `None` for other objects.
+    pub fn of(object: &Object) -> Option<SourceSpec> {
+        let ObjectBody::Source { connector, options, format, .. } = &object.body else { return None };
+        let own = object.columns.iter().filter(|c| c.generated.is_none());
+        let fields = own.map(|c| c.pg_type().field(&c.name, c.nullable)).collect::<Vec<_>>();
+        Some(SourceSpec {
+            connector: connector.clone(),
+            options: options.clone(),
+            format: format.clone(),
+            schema: Arc::new(Schema::new(fields)),
+        })
+    }
 }
 
 /// Rows of one partition.
@@ -58,6 +75,31 @@ pub struct DeadLetter {
     pub error: Error,
     /// Its bytes as they were.
     pub raw: Vec<u8>,
+}
+
+/// Dead letters as rows of a source's `$errors`: `schema` has the columns error_time, error_code, error, stage,
+/// partition, offset, key, value.
+pub fn error_rows(schema: SchemaRef, letters: &[DeadLetter], now: EventTime) -> Result<RecordBatch> {
+    let text = |value: &dyn Fn(&DeadLetter) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(letters.iter().map(value)))
+    };
+    let message = |l: &DeadLetter| match l.error.detail() {
+        Some(detail) => format!("{}. {detail}", l.error.message()),
+        None => l.error.message().to_string(),
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(
+            TimestampMicrosecondArray::from_value(now.0, letters.len()).with_timezone(crate::types::UTC),
+        ),
+        text(&|l| l.error.kind().sqlstate().to_string()),
+        text(&message),
+        text(&|_| "decode".to_string()),
+        text(&|l| l.partition.clone()),
+        Arc::new(Int64Array::from_iter_values(letters.iter().map(|l| l.offset))),
+        Arc::new(BinaryArray::from_iter(letters.iter().map(|_| None::<&[u8]>))),
+        Arc::new(BinaryArray::from_iter_values(letters.iter().map(|l| &l.raw))),
+    ];
+    Ok(RecordBatch::try_new(schema, columns)?)
 }
 
 /// Whether and when it is worth asking again.
@@ -211,9 +253,6 @@ fn bad_offset(v: &Value) -> Error {
 pub(crate) mod testing {
     //! Helpers for the tests of sources.
     use super::*;
-    use std::sync::Arc;
-
-    use arrow::datatypes::Schema;
     use arrow::util::pretty::pretty_format_batches;
 
     use crate::types::PgType;
@@ -262,6 +301,7 @@ pub(crate) mod testing {
 mod tests {
     use super::testing::spec;
     use super::*;
+    use crate::catalog::object::{Column, ObjectId};
     use crate::types::PgType;
 
     #[test]
@@ -277,5 +317,51 @@ mod tests {
         let s = derive_columns(&spec("nexmark", &[("table", "bid")], &[])).expect("valid").expect("known");
         assert_eq!(s.field(0).name(), "auction");
         assert!(derive_columns(&spec("file", &[("path", "x.csv")], &[])).expect("valid").is_none());
+    }
+
+    #[test]
+    fn dead_letters_become_rows_of_the_errors_relation() {
+        let columns = [
+            ("error_time", PgType::TIMESTAMPTZ),
+            ("error_code", PgType::TEXT),
+            ("error", PgType::TEXT),
+            ("stage", PgType::TEXT),
+            ("partition", PgType::TEXT),
+            ("offset", PgType::INT8),
+            ("key", PgType::BYTEA),
+            ("value", PgType::BYTEA),
+        ];
+        let schema = spec("x", &[], &columns).schema;
+        let error = Error::new(ErrorKind::InvalidText, "bad").with_detail("Column a.");
+        let letters = [DeadLetter { partition: "f".into(), offset: 7, error, raw: b"x".to_vec() }];
+        let rows = error_rows(schema, &letters, EventTime(0)).expect("rows");
+        assert_eq!(testing::lines(&rows), ["1970-01-01T00:00:00Z 22P02 bad. Column a. decode f 7 78"]);
+    }
+
+    #[test]
+    fn a_source_of_the_catalog_is_read_without_its_generated_columns() {
+        let mut doubled = Column::new("b", PgType::INT8);
+        doubled.generated = Some("a * 2".into());
+        let mut object = Object {
+            id: ObjectId(1),
+            schema: "public".into(),
+            name: "s".into(),
+            columns: vec![Column::new("a", PgType::INT8), doubled],
+            body: ObjectBody::View { query: String::new() },
+            depends_on: Vec::new(),
+            ddl: String::new(),
+            comment: None,
+        };
+        assert!(SourceSpec::of(&object).is_none());
+        object.body = ObjectBody::Source {
+            connector: "datagen".into(),
+            options: BTreeMap::from([("connector".to_string(), "datagen".to_string())]),
+            format: None,
+            watermark: None,
+            keeps_history: true,
+        };
+        let s = SourceSpec::of(&object).expect("a source");
+        assert_eq!(s.schema.fields().len(), 1);
+        validate(&s).expect("valid");
     }
 }

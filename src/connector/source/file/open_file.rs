@@ -85,6 +85,8 @@ pub(super) struct TextFile {
     /// Where to go on: bytes before it have been taken earlier.
     resume: u64,
     at_end: bool,
+    /// Why reading stopped, to be reported after what was read before.
+    damage: Option<std::io::Error>,
     /// Whether what is there is all: an unfinished last line is then a record.
     complete: bool,
     /// Header still to be read.
@@ -133,6 +135,7 @@ impl TextFile {
             offset,
             resume,
             at_end: false,
+            damage: None,
             complete: compressed || !follow,
             wants_header,
             skipping: None,
@@ -213,12 +216,15 @@ impl TextFile {
 
     /// Reads up to `chunk` more bytes.
     fn fill(&mut self, path: &str, chunk: usize) -> Result<()> {
+        if let Some(e) = self.damage.take() {
+            return Err(could_not("read", path, e));
+        }
         let before = self.buffer.len();
         let read = self.input.by_ref().take(chunk as u64).read_to_end(&mut self.buffer);
         match read {
             Ok(n) => self.at_end = n < chunk,
-            // What was decompressed before the damage is good; it is taken first and the damage met again.
-            Err(_) if self.buffer.len() > before => {}
+            // What was decompressed before the damage is good and is taken first.
+            Err(e) if self.buffer.len() > before => self.damage = Some(e),
             Err(e) => return Err(could_not("read", path, e)),
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Int32Array, RecordBatch, StringArray};
+use arrow::array::{Array, Int32Array, RecordBatch, StringArray};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
@@ -244,4 +244,36 @@ fn wrong_options_are_refused_at_creation() {
     assert_eq!(refused(&[("poll.interval", "1us")]).kind(), ErrorKind::InvalidParameter);
     assert!(validate(&spec("file", &[], COLUMNS)).is_err());
     assert!(validate(&file_spec(dir.path(), &[])).expect_err("no format").hint().is_some());
+}
+
+#[test]
+fn the_demo_s_data_are_read_without_loss() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/pipelines/flights/data");
+    let (text, int) = (PgType::TEXT, PgType::INT4);
+    let read = |file: &str, columns: &[(&str, PgType)]| {
+        let path = data.join(file).to_string_lossy().to_string();
+        let s = spec("file", &[("path", &path), ("header", "true"), ("null", "NA")], columns);
+        let mut reader = validate(&s).expect("valid").open(None).expect("open");
+        let mut rows = Vec::new();
+        loop {
+            let f = reader.next(8192, 1 << 20, EventTime(0)).expect("next");
+            assert!(f.dead_letters.is_empty() && f.problems.is_empty(), "{file}: {:?}", f.dead_letters);
+            rows.extend(f.batches.into_iter().map(|b| b.rows));
+            if f.status != Status::More {
+                return rows;
+            }
+        }
+    };
+    let count = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+    let flights = read(
+        "flights-2013-01.csv.gz",
+        &[("time_hour", PgType::TIMESTAMPTZ), ("origin", text), ("dep_time", int), ("dep_delay", int)],
+    );
+    assert_eq!(count(&flights), 27_004);
+    assert_eq!(flights.iter().map(|b| b.column(2).null_count()).sum::<usize>(), 521);
+    assert_eq!(count(&read("airlines.csv.gz", &[("carrier", text), ("name", text)])), 16);
+    let airports = &[("faa", text), ("name", text), ("lat", PgType::FLOAT8), ("alt", int), ("tzone", text)];
+    assert_eq!(count(&read("airports.csv.gz", airports)), 1458);
+    let planes = &[("tailnum", text), ("year", int), ("model", text), ("seats", int)];
+    assert_eq!(count(&read("planes.csv.gz", planes)), 3322);
 }

@@ -310,14 +310,20 @@ struct KindRange {
 }
 
 fn kind_range(events: &Range<u64>, first: u64, end: u64) -> Result<KindRange> {
-    // Offsets of text columns are 32 bits wide, and a row is at most some 700 bytes.
+    // Offsets of text columns are 32 bits wide, and a text is at most some 600 bytes.
     const MOST: u64 = 2_500_000;
-    if events.end.saturating_sub(events.start) > MOST || events.end > 1 << 56 {
-        return Err(Error::new(ErrorKind::ProgramLimit, format!("more than {MOST} events in one batch")));
+    if events.end > 1 << 56 {
+        return Err(Error::new(
+            ErrorKind::ProgramLimit,
+            format!("event {} is beyond the last one", events.end),
+        ));
     }
     let before =
         |n: u64| n / EVENTS_PER_ROUND * (end - first) + (n % EVENTS_PER_ROUND).clamp(first, end) - first;
     let left = before(events.end.max(events.start)) - before(events.start);
+    if left > MOST {
+        return Err(Error::new(ErrorKind::ProgramLimit, format!("more than {MOST} rows in one batch")));
+    }
     Ok(KindRange { next: events.start, stop: events.end, first, end, left: left as usize })
 }
 
