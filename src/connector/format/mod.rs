@@ -299,4 +299,56 @@ mod tests {
         r.clear();
         assert_eq!(frame_lines(b"a\nb\nc\n", true, 2, &mut r), 4);
     }
+
+    fn decoders() -> [RecordDecoder; 2] {
+        let fields = vec![
+            PgType::INT4.field("a", true),
+            PgType::TEXT.field("b", true),
+            PgType::JSONB.field("c", true),
+        ];
+        let schema: SchemaRef = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
+        [
+            RecordDecoder::Csv(csv::CsvDecoder::new(csv::CsvOptions::default(), schema.clone())),
+            RecordDecoder::Json(json::JsonDecoder::new(schema)),
+        ]
+    }
+
+    /// All rows and the bytes of all bad records, framing at most `max` records at a time.
+    fn decode_by(decoder: &mut RecordDecoder, bytes: &[u8], max: usize) -> (Vec<String>, Vec<Vec<u8>>) {
+        let (mut rows, mut bad, mut at) = (Vec::new(), Vec::new(), 0);
+        while at < bytes.len() {
+            let mut records = Vec::new();
+            let used = decoder.frame(&bytes[at..], true, max, &mut records);
+            assert!(used > 0, "framing goes on until the end");
+            let out = decoder.decode(&bytes[at..], &records).expect("decoded");
+            assert_eq!(
+                out.rows.num_rows() + out.errors.len(),
+                records.len(),
+                "every record is a row or an error"
+            );
+            for row in 0..out.rows.num_rows() {
+                rows.push(format!("{:?}", out.rows.slice(row, 1).columns()));
+            }
+            bad.extend(out.errors.iter().map(|(i, _)| bytes[at..][records[*i].clone()].to_vec()));
+            at += used;
+        }
+        (rows, bad)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_rows_or_errors_however_they_are_cut(
+            pieces in proptest::collection::vec(proptest::sample::select(vec![
+                &b"1"[..], b",", b"\"", b"\\", b"\n", b"\r\n", b"{", b"}", b"[", b"]", b":", b"\"a\":", b"\"c\":",
+                b"null", b" ", b"x", b"\xc3\xa9", b"\xff", b"{\"a\":7}\n", b"3,x,{}\n", b"\\u00e9", b"\0",
+            ]), 0..40),
+            max in 1usize..5,
+        ) {
+            let bytes = pieces.concat();
+            for mut decoder in decoders() {
+                let whole = decode_by(&mut decoder, &bytes, usize::MAX);
+                proptest::prop_assert_eq!(&whole, &decode_by(&mut decoder, &bytes, max));
+            }
+        }
+    }
 }
