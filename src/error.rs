@@ -88,6 +88,7 @@ kinds! {
     DependentObjects = "2BP01",
     ObjectInUse = "55006",
     ObjectNotInState = "55000",
+    CannotChangeParameter = "55P02",
     LockNotAvailable = "55P03",
     FailedTransaction = "25P02",
     NoActiveTransaction = "25P01",
