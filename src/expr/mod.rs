@@ -4,6 +4,7 @@
 //! ([`eval_error`]), deterministically, so that its retraction retracts the error.
 
 pub mod aggregate;
+mod checked;
 pub mod eval_error;
 pub mod scalar;
 
