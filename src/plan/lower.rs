@@ -26,10 +26,9 @@ use datafusion::logical_expr::{Distinct, EmptyRelation, Expr, LogicalPlan, Table
 
 use crate::catalog::{Catalog, CatalogTable, ObjectId};
 use crate::error::{Error, Result};
-use crate::expr::ScalarExpr;
 use crate::plan::facts::{self, Facts};
 use crate::plan::{Emit, NodeId, Op, Plan, PlanNode};
-use expression::{ExprList, column_of, columns_of, strip, substitute};
+use expression::{column_of, columns_of, strip, substitute};
 
 /// Decides how `plan` is maintained, with the facts that the catalog tells of its relations.
 pub fn lower(plan: &LogicalPlan, catalog: &Catalog, emit: Emit) -> Result<Plan> {
@@ -521,8 +520,6 @@ fn plan_words(plan: &LogicalPlan) -> &'static str {
     }
 }
 
-#[allow(unused_imports)]
-use ScalarExpr as _;
 
 #[cfg(test)]
 mod tests;

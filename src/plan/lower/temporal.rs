@@ -94,7 +94,7 @@ impl Lowering<'_> {
             self.exchange_on_row(node)
         };
         let below = self.nodes[node].schema.clone();
-        let column = |c: usize| ScalarExpr::column(c, below.fields()[c].clone());
+        let column = |c: usize| ScalarExpr::column(c, &below.fields()[c]);
         let mut facts = self.facts(node).clone();
         facts.append_only &= until.is_none();
         facts.watermarks.clear();
