@@ -9,7 +9,10 @@ pub mod distinct;
 pub mod join;
 pub mod map;
 pub mod reduce;
+mod rows;
 pub mod temporal;
+#[cfg(test)]
+mod testing;
 pub mod top_k;
 
 use crate::error::Result;

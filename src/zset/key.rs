@@ -316,6 +316,11 @@ impl RowEncoder {
         &self.types
     }
 
+    /// Whether equal rows can differ in bits, because of floats.
+    pub fn has_floats(&self) -> bool {
+        !self.floats.is_empty()
+    }
+
     /// Room for rows to be appended.
     pub fn empty_rows(&self) -> Rows {
         self.converter.empty_rows(0, 0)
