@@ -3,6 +3,8 @@ pub mod error;
 pub mod time;
 pub mod types;
 pub mod zset;
+pub mod storage;
+pub mod store;
 pub mod expr;
 pub mod catalog;
 pub mod plan;

@@ -1,0 +1,672 @@
+//! One partition of a relation: its chunks, the slots of its rows, its indexes.
+//!
+//! Boundary: one writer at a time (kept by `writer`), any number of readers; `state` is locked only for short
+//! stretches. Whatever a writer does between two stretches is invisible to readers: new rows begin, and ended ones
+//! end, at an epoch that is not yet published, and a row that moves is the same in both places.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+
+use super::chunk::{Begin, Chunk};
+use super::index::{Index, NIL, Paged};
+use super::rows::{key_equal, rows_equal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Epoch;
+use crate::zset::key::hash_columns;
+
+/// Chunks are merged up to this many rows.
+const MAX_CHUNK: usize = 32_768;
+/// This many chunks of a size class become one of the next (so at most this many copies of a row per class).
+const FANOUT: usize = 8;
+/// Rows touched per stretch of the lock.
+const STRETCH: usize = 1024;
+
+/// A row's place: chunk and row.
+type Place = (u32, u32);
+
+#[derive(Debug)]
+struct Held {
+    chunk: Arc<Chunk>,
+    /// The slot of each row; empty while the partition has no index.
+    slots: Vec<u32>,
+    /// How many rows have ended, and when the first of them did.
+    ended: usize,
+    first_end: Epoch,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By chunk id; ids are used again.
+    chunks: Vec<Option<Held>>,
+    free_chunks: Vec<u32>,
+    /// Ids in the order of insertion.
+    order: Vec<u32>,
+    places: Paged<Place>,
+    free_slots: Vec<u32>,
+    /// The index that finds rows to delete: over the key, or over all columns. Built at the first delete when
+    /// there is no key.
+    primary: Option<Index>,
+    secondary: Vec<Index>,
+    live: usize,
+    last_epoch: Epoch,
+}
+
+/// Rows found by a lookup: chunks, and (chunk, row) of each.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) chunks: Vec<Arc<Chunk>>,
+    pub(super) picks: Vec<(usize, usize)>,
+}
+
+impl Found {
+    fn push(&mut self, chunk: &Arc<Chunk>, row: u32) {
+        // Neighbouring hits are often in one chunk.
+        let same = self.chunks.iter().rposition(|c| Arc::ptr_eq(c, chunk));
+        let at = same.unwrap_or_else(|| {
+            self.chunks.push(chunk.clone());
+            self.chunks.len() - 1
+        });
+        self.picks.push((at, row as usize));
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    schema: SchemaRef,
+    /// Columns of the primary index, ascending.
+    primary_columns: Vec<usize>,
+    keyed: bool,
+    /// Held by whoever changes the partition; the value is where compaction goes on.
+    writer: Mutex<usize>,
+    state: RwLock<State>,
+}
+
+/// Hashes of rows over some columns.
+fn hashes_of(columns: &[ArrayRef], rows: usize) -> Vec<u64> {
+    let mut hashes = Vec::with_capacity(rows);
+    hash_columns(columns, &mut hashes);
+    // Rows without columns are all equal.
+    hashes.resize(rows, 0);
+    hashes
+}
+
+fn hashes_over(rows: &RecordBatch, columns: &[usize]) -> Vec<u64> {
+    let columns: Vec<_> = columns.iter().map(|c| rows.column(*c).clone()).collect();
+    hashes_of(&columns, rows.num_rows())
+}
+
+impl State {
+    fn held(&self, id: u32) -> &Held {
+        self.chunks[id as usize].as_ref().expect("ids in use have a chunk")
+    }
+
+    fn indexes_mut(&mut self) -> impl Iterator<Item = &mut Index> {
+        self.primary.iter_mut().chain(&mut self.secondary)
+    }
+
+    fn is_indexed(&self) -> bool {
+        self.primary.is_some() || !self.secondary.is_empty()
+    }
+
+    fn add_chunk(&mut self, held: Held) -> u32 {
+        match self.free_chunks.pop() {
+            Some(id) => {
+                self.chunks[id as usize] = Some(held);
+                id
+            }
+            None => {
+                self.chunks.push(Some(held));
+                (self.chunks.len() - 1) as u32
+            }
+        }
+    }
+
+    /// Gives slots to `rows` rows of chunk `id`.
+    fn allocate_slots(&mut self, id: u32, rows: usize) -> Result<Vec<u32>> {
+        let mut slots = Vec::with_capacity(rows);
+        let fresh = rows.saturating_sub(self.free_slots.len());
+        let used = self.places.len();
+        if used + fresh >= NIL as usize {
+            return Err(Error::new(
+                ErrorKind::ProgramLimit,
+                "a relation has more than 4294967294 indexed rows in a partition",
+            ));
+        }
+        self.places.grow(used + fresh);
+        let len = self.places.len();
+        for index in self.indexes_mut() {
+            index.grow(len);
+        }
+        for row in 0..rows {
+            let slot = self.free_slots.pop().unwrap_or((used + row + fresh - rows) as u32);
+            *self.places.get_mut(slot) = (id, row as u32);
+            slots.push(slot);
+        }
+        Ok(slots)
+    }
+
+    /// Ends one living row equal to row `i` of `rows`; `false` when there is none.
+    fn end_one(&mut self, rows: &RecordBatch, hashes: &[Vec<u64>], i: usize, epoch: Epoch) -> bool {
+        let Some(primary) = &self.primary else { return false };
+        let mut slot = primary.head(hashes[0][i]);
+        while slot != NIL {
+            let (id, row) = self.places.get(slot);
+            let chunk = &self.held(id).chunk;
+            if !chunk.is_alive(row as usize) {
+                return false;
+            }
+            if rows_equal(rows.columns(), i, chunk.rows().columns(), row as usize) {
+                chunk.stamp(row as usize, epoch);
+                let held = self.chunks[id as usize].as_mut().expect("ids in use have a chunk");
+                held.ended += 1;
+                held.first_end = held.first_end.min(epoch);
+                for (index, hashes) in self.indexes_mut().zip(hashes) {
+                    index.move_to_back(hashes[i], slot);
+                }
+                self.live -= 1;
+                return true;
+            }
+            slot = primary.next(slot);
+        }
+        false
+    }
+
+    /// Visits the rows of the chain of `hash` that a reader at `epoch` sees.
+    fn visit(&self, index: &Index, hash: u64, epoch: Epoch, mut seen: impl FnMut(&Arc<Chunk>, u32)) {
+        let head = index.head(hash);
+        let mut slot = head;
+        // The living ones are first …
+        while slot != NIL {
+            let (id, row) = self.places.get(slot);
+            let chunk = &self.held(id).chunk;
+            if !chunk.is_alive(row as usize) {
+                break;
+            }
+            if chunk.begin(row as usize) <= epoch {
+                seen(chunk, row);
+            }
+            slot = index.next(slot);
+        }
+        if slot == NIL {
+            return;
+        }
+        // … and the ended ones behind them, those that ended last at the very end.
+        let first_ended = slot;
+        slot = index.prev(head);
+        loop {
+            let (id, row) = self.places.get(slot);
+            let chunk = &self.held(id).chunk;
+            if chunk.end(row as usize) <= epoch {
+                return;
+            }
+            if chunk.begin(row as usize) <= epoch {
+                seen(chunk, row);
+            }
+            if slot == first_ended {
+                return;
+            }
+            slot = index.prev(slot);
+        }
+    }
+
+    /// The index over exactly these (ascending) columns.
+    fn index(&self, columns: &[usize]) -> Option<&Index> {
+        self.primary.iter().chain(&self.secondary).find(|i| i.columns == columns)
+    }
+}
+
+impl Partition {
+    pub(super) fn new(schema: SchemaRef, key: &[usize]) -> Self {
+        let keyed = !key.is_empty();
+        let mut primary_columns: Vec<_> =
+            if keyed { key.to_vec() } else { (0..schema.fields().len()).collect() };
+        primary_columns.sort_unstable();
+        primary_columns.dedup();
+        let state = State {
+            chunks: Vec::new(),
+            free_chunks: Vec::new(),
+            order: Vec::new(),
+            places: Paged::new((0, 0)),
+            free_slots: Vec::new(),
+            primary: keyed.then(|| Index::new(primary_columns.clone())),
+            secondary: Vec::new(),
+            live: 0,
+            last_epoch: Epoch::ZERO,
+        };
+        Partition { schema, primary_columns, keyed, writer: Mutex::new(0), state: RwLock::new(state) }
+    }
+
+    /// Applies inserts (`rows`, each once) and deletes (rows with how often). Gives the number of deletes for
+    /// which no living row was found.
+    pub(super) fn apply(
+        &self,
+        epoch: Epoch,
+        horizon: Epoch,
+        inserts: Option<RecordBatch>,
+        deletes: Option<(RecordBatch, Vec<u64>)>,
+    ) -> Result<u64> {
+        let _writer = self.writer.lock();
+        {
+            let mut state = self.state.write();
+            if epoch < state.last_epoch {
+                return Err(Error::internal(format!("epoch {epoch} comes after {}", state.last_epoch)));
+            }
+            state.last_epoch = epoch;
+        }
+        if let Some(rows) = inserts {
+            for start in (0..rows.num_rows()).step_by(MAX_CHUNK) {
+                self.insert(rows.slice(start, MAX_CHUNK.min(rows.num_rows() - start)), epoch)?;
+                self.merge_tail(horizon)?;
+            }
+        }
+        match deletes {
+            Some((rows, times)) => self.delete(&rows, &times, epoch),
+            None => Ok(0),
+        }
+    }
+
+    fn insert(&self, rows: RecordBatch, epoch: Epoch) -> Result<()> {
+        let count = rows.num_rows();
+        let hashes = self.index_hashes(&rows);
+        let chunk = Arc::new(Chunk::new(rows, Begin::One(epoch)));
+        let mut state = self.state.write();
+        let held = Held { chunk, slots: Vec::new(), ended: 0, first_end: Epoch::MAX };
+        let id = state.add_chunk(held);
+        state.order.push(id);
+        state.live += count;
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        let slots = state.allocate_slots(id, count)?;
+        for (stretch, part) in slots.chunks(STRETCH).enumerate() {
+            if stretch > 0 {
+                RwLockWriteGuard::bump(&mut state);
+            }
+            for (index, hashes) in state.indexes_mut().zip(&hashes) {
+                for (slot, hash) in part.iter().zip(&hashes[stretch * STRETCH..]) {
+                    index.push_front(*hash, *slot);
+                }
+            }
+        }
+        state.chunks[id as usize].as_mut().expect("just added").slots = slots;
+        Ok(())
+    }
+
+    fn delete(&self, rows: &RecordBatch, times: &[u64], epoch: Epoch) -> Result<u64> {
+        self.build_primary()?;
+        let hashes = self.index_hashes(rows);
+        let mut missing = 0;
+        let mut state = self.state.write();
+        let mut done = 0;
+        for (i, times) in times.iter().enumerate() {
+            for n in 0..*times {
+                if !state.end_one(rows, &hashes, i, epoch) {
+                    missing += times - n;
+                    break;
+                }
+                done += 1;
+                if done % STRETCH == 0 {
+                    RwLockWriteGuard::bump(&mut state);
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Hashes of rows for each index, the primary one first.
+    fn index_hashes(&self, rows: &RecordBatch) -> Vec<Vec<u64>> {
+        // Only the writer changes the set of indexes, and this is called by the writer.
+        let columns: Vec<_> = {
+            let state = self.state.read();
+            state.primary.iter().chain(&state.secondary).map(|i| i.columns.clone()).collect()
+        };
+        columns.iter().map(|columns| hashes_over(rows, columns)).collect()
+    }
+
+    /// Builds the index over whole rows if it is needed now for the first time.
+    fn build_primary(&self) -> Result<()> {
+        if self.keyed || self.state.read().primary.is_some() {
+            return Ok(());
+        }
+        let index = self.build_index(self.primary_columns.clone())?;
+        self.state.write().primary = Some(index);
+        Ok(())
+    }
+
+    /// Builds an index over all rows there are. Called by the writer.
+    fn build_index(&self, columns: Vec<usize>) -> Result<Index> {
+        self.assign_slots()?;
+        let mut index = Index::new(columns);
+        let (order, slots) = {
+            let state = self.state.read();
+            (state.order.clone(), state.places.len())
+        };
+        index.grow(slots);
+        let mut ended = Vec::new();
+        for id in order {
+            let (chunk, slots) = {
+                let state = self.state.read();
+                let held = state.held(id);
+                (held.chunk.clone(), held.slots.clone())
+            };
+            let hashes = hashes_over(chunk.rows(), &index.columns);
+            for (row, (hash, slot)) in hashes.into_iter().zip(slots).enumerate() {
+                match chunk.end(row) {
+                    Epoch::MAX => index.push_front(hash, slot),
+                    end => ended.push((end, hash, slot)),
+                }
+            }
+        }
+        ended.sort_unstable_by_key(|(end, ..)| *end);
+        for (_, hash, slot) in ended {
+            index.push_back(hash, slot);
+        }
+        Ok(index)
+    }
+
+    /// Gives slots to all rows, if there was no index so far.
+    fn assign_slots(&self) -> Result<()> {
+        let mut state = self.state.write();
+        if state.is_indexed() {
+            return Ok(());
+        }
+        for at in 0..state.order.len() {
+            let id = state.order[at];
+            let rows = state.held(id).chunk.len();
+            if state.held(id).slots.len() != rows {
+                let slots = state.allocate_slots(id, rows)?;
+                state.chunks[id as usize].as_mut().expect("in order").slots = slots;
+            }
+            RwLockWriteGuard::bump(&mut state);
+        }
+        Ok(())
+    }
+
+    pub(super) fn create_index(&self, columns: Vec<usize>) -> Result<()> {
+        let _writer = self.writer.lock();
+        if self.state.read().index(&columns).is_some() {
+            return Ok(());
+        }
+        let index = self.build_index(columns)?;
+        self.state.write().secondary.push(index);
+        Ok(())
+    }
+
+    pub(super) fn drop_index(&self, columns: &[usize]) {
+        let _writer = self.writer.lock();
+        let mut state = self.state.write();
+        state.secondary.retain(|i| i.columns != columns);
+        if !state.is_indexed() {
+            state.places = Paged::new((0, 0));
+            state.free_slots = Vec::new();
+            for held in state.chunks.iter_mut().flatten() {
+                held.slots = Vec::new();
+            }
+        }
+    }
+
+    /// Merges small chunks at the end, so that there are few of each size class.
+    fn merge_tail(&self, horizon: Epoch) -> Result<()> {
+        loop {
+            let run = {
+                let state = self.state.read();
+                let class = |id: &u32| state.held(*id).chunk.len().max(1).ilog2() / FANOUT.ilog2();
+                let Some(last) = state.order.last().map(class) else { return Ok(()) };
+                let run = state.order.iter().rev().take_while(|id| class(id) <= last).count();
+                let total: usize =
+                    state.order.iter().rev().take(run).map(|id| state.held(*id).chunk.len()).sum();
+                if run < FANOUT || total > MAX_CHUNK {
+                    return Ok(());
+                }
+                state.order.len() - run..state.order.len()
+            };
+            self.merge(run, horizon)?;
+        }
+    }
+
+    /// Rewrites chunks of which much has ended by `horizon`, touching about `budget` rows. Gives the rows touched.
+    pub(super) fn compact(&self, horizon: Epoch, budget: usize) -> Result<usize> {
+        let mut cursor = self.writer.lock();
+        let mut touched = 0;
+        let mut steps = self.state.read().order.len();
+        while touched < budget && steps > 0 {
+            let range = {
+                let state = self.state.read();
+                if *cursor >= state.order.len() {
+                    *cursor = 0;
+                }
+                steps -= 1;
+                match state.order.get(*cursor) {
+                    Some(_) => compaction(&state, *cursor, horizon, &mut touched),
+                    None => return Ok(touched),
+                }
+            };
+            match range {
+                None => *cursor += 1,
+                Some(range) => {
+                    steps = steps.saturating_sub(range.len() - 1);
+                    self.merge(range, horizon)?;
+                    *cursor += 1;
+                }
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Replaces neighbouring chunks by one without the rows that ended by `horizon`. Called by the writer.
+    fn merge(&self, range: std::ops::Range<usize>, horizon: Epoch) -> Result<()> {
+        let (ids, sources): (Vec<u32>, Vec<(Arc<Chunk>, Vec<u32>)>) = {
+            let state = self.state.read();
+            let ids = state.order[range.clone()].to_vec();
+            let sources = ids.iter().map(|id| state.held(*id)).map(|h| (h.chunk.clone(), h.slots.clone()));
+            (ids.clone(), sources.collect())
+        };
+        let merged = Merged::new(&self.schema, &sources, horizon)?;
+        let dropped_hashes: Vec<Vec<u64>> = match &merged.dropped {
+            Some(rows) if !merged.dropped_slots.is_empty() => self.index_hashes(rows),
+            _ => Vec::new(),
+        };
+        let mut state = self.state.write();
+        let replacement = merged.chunk.map(|chunk| {
+            let held = Held { chunk, slots: Vec::new(), ended: merged.ended, first_end: merged.first_end };
+            state.add_chunk(held)
+        });
+        if let Some(id) = replacement {
+            for (stretch, part) in merged.slots.chunks(STRETCH).enumerate() {
+                for (i, slot) in part.iter().enumerate() {
+                    *state.places.get_mut(*slot) = (id, (stretch * STRETCH + i) as u32);
+                }
+                RwLockWriteGuard::bump(&mut state);
+            }
+            state.chunks[id as usize].as_mut().expect("just added").slots = merged.slots;
+        }
+        for (index, hashes) in state.indexes_mut().zip(&dropped_hashes) {
+            for (slot, hash) in merged.dropped_slots.iter().zip(hashes) {
+                index.unlink(*hash, *slot);
+            }
+        }
+        state.free_slots.extend(merged.dropped_slots);
+        for id in ids {
+            state.chunks[id as usize] = None;
+            state.free_chunks.push(id);
+        }
+        state.order.splice(range, replacement);
+        Ok(())
+    }
+
+    /// The chunks a reader at `epoch` may see something of.
+    pub(super) fn chunks(&self, epoch: Epoch) -> Vec<Arc<Chunk>> {
+        let state = self.state.read();
+        let held = state.order.iter().map(|id| &state.held(*id).chunk);
+        held.filter(|c| c.may_be_seen(epoch)).cloned().collect()
+    }
+
+    /// Finds the rows visible at `epoch` whose `columns` (ascending, indexed) equal a row of `keys`.
+    /// `false`: there is no such index.
+    pub(super) fn lookup(
+        &self,
+        columns: &[usize],
+        keys: &[ArrayRef],
+        hashes: &[u64],
+        epoch: Epoch,
+        found: &mut Found,
+    ) -> bool {
+        let state = self.state.read();
+        let Some(index) = state.index(columns) else { return false };
+        for (i, hash) in hashes.iter().enumerate() {
+            // SQL's equality: NULL equals nothing.
+            if keys.iter().any(|k| k.is_null(i)) {
+                continue;
+            }
+            state.visit(index, *hash, epoch, |chunk, row| {
+                if key_equal(keys, i, chunk.rows().columns(), columns, row as usize) {
+                    found.push(chunk, row);
+                }
+            });
+        }
+        true
+    }
+
+    /// Adds to `counts` how often each row is visible at `epoch`.
+    pub(super) fn count(&self, rows: &RecordBatch, epoch: Epoch, counts: &mut [i64]) -> Result<()> {
+        if self.state.read().primary.is_none() {
+            let _writer = self.writer.lock();
+            self.build_primary()?;
+        }
+        let hashes = hashes_over(rows, &self.primary_columns);
+        let state = self.state.read();
+        let Some(index) = &state.primary else { return Ok(()) };
+        for (i, hash) in hashes.into_iter().enumerate() {
+            state.visit(index, hash, epoch, |chunk, row| {
+                if rows_equal(rows.columns(), i, chunk.rows().columns(), row as usize) {
+                    counts[i] += 1;
+                }
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.state.read().live
+    }
+
+    pub(super) fn chunk_count(&self) -> usize {
+        self.state.read().order.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let state = self.state.read();
+        let chunks: usize =
+            state.chunks.iter().flatten().map(|h| h.chunk.bytes() + h.slots.len() * size_of::<u32>()).sum();
+        let indexes: usize = state.primary.iter().chain(&state.secondary).map(Index::bytes).sum();
+        chunks + indexes + state.places.bytes() + state.free_slots.len() * size_of::<u32>()
+    }
+}
+
+/// Which chunks from `at` on should be rewritten as one, if any.
+fn compaction(
+    state: &State,
+    at: usize,
+    horizon: Epoch,
+    touched: &mut usize,
+) -> Option<std::ops::Range<usize>> {
+    let gone = |at: usize| {
+        let held = state.held(state.order[at]);
+        if held.ended == 0 || held.first_end > horizon { 0 } else { held.chunk.ended_by(horizon) }
+    };
+    let held = state.held(state.order[at]);
+    // A quarter gone: a row is copied at most four times per row that goes.
+    if held.ended * 4 < held.chunk.len() || held.first_end > horizon {
+        return None;
+    }
+    *touched += held.chunk.len();
+    let mut left = held.chunk.len() - gone(at);
+    if (held.chunk.len() - left) * 4 < held.chunk.len() {
+        return None;
+    }
+    let mut end = at + 1;
+    while end < state.order.len() {
+        let next = state.held(state.order[end]);
+        // Neighbours with as much to drop, and small ones so that chunks do not become ever smaller.
+        let worth = next.ended * 4 >= next.chunk.len() || next.chunk.len() < left;
+        if left + next.chunk.len() - next.ended > MAX_CHUNK || !worth {
+            break;
+        }
+        let stays = next.chunk.len() - gone(end);
+        *touched += next.chunk.len();
+        if left + stays > MAX_CHUNK {
+            break;
+        }
+        left += stays;
+        end += 1;
+    }
+    Some(at..end)
+}
+
+/// Several chunks as one.
+struct Merged {
+    /// `None` when no row is left.
+    chunk: Option<Arc<Chunk>>,
+    slots: Vec<u32>,
+    ended: usize,
+    first_end: Epoch,
+    /// The rows that are not in it, with their slots (if they have any).
+    dropped: Option<RecordBatch>,
+    dropped_slots: Vec<u32>,
+}
+
+impl Merged {
+    fn new(schema: &SchemaRef, sources: &[(Arc<Chunk>, Vec<u32>)], horizon: Epoch) -> Result<Merged> {
+        let total = sources.iter().map(|(c, _)| c.len()).sum();
+        let mut kept = Vec::with_capacity(sources.len());
+        let mut dropped = Vec::new();
+        let mut begins = Vec::with_capacity(total);
+        let mut ends = Vec::new();
+        let (mut slots, mut dropped_slots) = (Vec::with_capacity(total), Vec::new());
+        for (chunk, chunk_slots) in sources {
+            let mut gone = Vec::new();
+            for row in 0..chunk.len() {
+                let end = chunk.end(row);
+                let slot = chunk_slots.get(row);
+                if end <= horizon {
+                    gone.push(row as u32);
+                    dropped_slots.extend(slot);
+                    continue;
+                }
+                if end != Epoch::MAX {
+                    ends.push((begins.len(), end));
+                }
+                begins.push(chunk.begin(row).0);
+                slots.extend(slot);
+            }
+            if gone.is_empty() {
+                kept.push(chunk.rows().clone());
+                continue;
+            }
+            let mut keep = vec![true; chunk.len()];
+            gone.iter().for_each(|row| keep[*row as usize] = false);
+            kept.push(filter_record_batch(chunk.rows(), &BooleanArray::from(keep))?);
+            if !chunk_slots.is_empty() {
+                dropped.push(take_record_batch(chunk.rows(), &UInt32Array::from(gone))?);
+            }
+        }
+        let dropped = if dropped.is_empty() { None } else { Some(concat_batches(schema, &dropped)?) };
+        let chunk = if begins.is_empty() {
+            None
+        } else {
+            let newest = begins.iter().copied().max().unwrap_or(0);
+            // Nobody looks before the horizon, and epochs that are all the same need no array.
+            let one = newest <= horizon.0 || begins.iter().all(|b| *b == newest);
+            let begin = if one { Begin::One(Epoch(newest)) } else { Begin::Each(begins.into_boxed_slice()) };
+            let chunk = Chunk::new(concat_batches(schema, &kept)?, begin);
+            ends.iter().for_each(|(row, end)| chunk.stamp(*row, *end));
+            Some(Arc::new(chunk))
+        };
+        let first_end = ends.iter().map(|(_, end)| *end).min().unwrap_or(Epoch::MAX);
+        Ok(Merged { chunk, slots, ended: ends.len(), first_end, dropped, dropped_slots })
+    }
+}
