@@ -9,3 +9,4 @@ pub mod expr;
 pub mod catalog;
 pub mod plan;
 pub mod operator;
+pub mod dataflow;

@@ -110,7 +110,9 @@ fn is_operator(op: &Op) -> bool {
 
 fn kind(plan: &Plan, node: &PlanNode, index: usize) -> Result<Kind> {
     Ok(match &node.op {
-        Op::Input { relation, columns } => Kind::Input { relation: *relation, columns: Some(columns.clone()) },
+        Op::Input { relation, columns } => {
+            Kind::Input { relation: *relation, columns: Some(columns.clone()) }
+        }
         Op::Constant { rows } => Kind::Constant(rows.clone()),
         Op::Union => Kind::Union,
         Op::Exchange { keys } => Kind::Exchange(keys.clone()),
@@ -130,7 +132,7 @@ fn operator(plan: &Plan, node: &PlanNode, index: usize) -> Result<Box<dyn Operat
     let first = input(0)?;
     let (schema, output) = (first.schema.clone(), node.schema.clone());
     Ok(match &node.op {
-        Op::Map { predicate, exprs } => Box::new(Map::new(schema, output, predicate.clone(), exprs.clone())),
+        Op::Map { predicate, exprs } => Box::new(Map::new(schema, output, predicate.clone(), exprs.clone())?),
         Op::Join { left_keys, right_keys, residual, output: columns, bounds } => {
             let spec = JoinSpec {
                 left_keys: left_keys.clone(),

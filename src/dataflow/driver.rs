@@ -326,7 +326,12 @@ impl Engine {
     }
 
     /// Puts the workers' results together, and stops what has failed or is too large.
-    fn gather(&mut self, results: Vec<RunResult>, epoch: crate::time::Epoch, report: &mut StepReport) -> Result<()> {
+    fn gather(
+        &mut self,
+        results: Vec<RunResult>,
+        epoch: crate::time::Epoch,
+        report: &mut StepReport,
+    ) -> Result<()> {
         let mut merged: BTreeMap<ObjectId, RunResult> = BTreeMap::new();
         for result in results {
             match merged.get_mut(&result.id) {
@@ -380,7 +385,8 @@ impl Engine {
     fn enforce_memory_limit(&mut self, report: &mut StepReport) {
         let Some(limit) = self.memory_limit else { return };
         let mut total = self.state_bytes();
-        let mut sizes: Vec<(usize, ObjectId)> = self.dataflows.iter().map(|(id, d)| (d.state_bytes, *id)).collect();
+        let mut sizes: Vec<(usize, ObjectId)> =
+            self.dataflows.iter().map(|(id, d)| (d.state_bytes, *id)).collect();
         sizes.sort_unstable();
         while total > limit
             && let Some((bytes, id)) = sizes.pop()
@@ -408,7 +414,9 @@ impl Drop for Engine {
 
 fn out_of_memory(bytes: usize) -> Error {
     Error::new(ErrorKind::OutOfMemory, "out of memory for operator state")
-        .with_detail(format!("The dataflow held {bytes} bytes when the limit for all dataflows was exceeded."))
+        .with_detail(format!(
+            "The dataflow held {bytes} bytes when the limit for all dataflows was exceeded."
+        ))
         .with_hint("Raise the memory limit, or let the view keep less (time bounds, windows that close).")
 }
 

@@ -128,7 +128,12 @@ impl Router {
     }
 
     /// Splits a batch by the owner of its keys; `part(worker, rows)` is called for each worker that gets any.
-    pub(super) fn route(&mut self, batch: ZBatch, keys: &[usize], mut part: impl FnMut(usize, ZBatch)) -> Result<()> {
+    pub(super) fn route(
+        &mut self,
+        batch: ZBatch,
+        keys: &[usize],
+        mut part: impl FnMut(usize, ZBatch),
+    ) -> Result<()> {
         if keys.is_empty() {
             part(0, batch);
             return Ok(());

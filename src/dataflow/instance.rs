@@ -156,7 +156,12 @@ impl Instance {
     }
 
     /// Pushes the inputs through the stateless part of the dataflow.
-    fn feed(&mut self, around: &mut Surroundings, changes: &[(ObjectId, Vec<ZBatch>)], closing: bool) -> Result<()> {
+    fn feed(
+        &mut self,
+        around: &mut Surroundings,
+        changes: &[(ObjectId, Vec<ZBatch>)],
+        closing: bool,
+    ) -> Result<()> {
         if closing && self.fresh && around.index == 0 {
             for n in 0..self.nodes.len() {
                 if let Kind::Constant(rows) = &self.nodes[n].kind
@@ -180,7 +185,8 @@ impl Instance {
                         // Larger batches leave the cache between operators.
                         let rows = batch.num_rows() - offset;
                         let len = if rows <= 2 * TARGET_ROWS { rows } else { TARGET_ROWS };
-                        let part = if len == batch.num_rows() { batch.clone() } else { batch.slice(offset, len) };
+                        let part =
+                            if len == batch.num_rows() { batch.clone() } else { batch.slice(offset, len) };
                         let part = self.read(n, part)?;
                         let mut work = Vec::new();
                         self.emit(n, vec![part], &mut work);
@@ -247,7 +253,14 @@ impl Instance {
         Ok(())
     }
 
-    fn push(&mut self, around: &mut Surroundings, n: usize, port: usize, batch: ZBatch, work: &mut Vec<Work>) -> Result<()> {
+    fn push(
+        &mut self,
+        around: &mut Surroundings,
+        n: usize,
+        port: usize,
+        batch: ZBatch,
+        work: &mut Vec<Work>,
+    ) -> Result<()> {
         let id = self.id;
         let node = &mut self.nodes[n];
         node.rows_in += batch.num_rows() as u64;
@@ -284,7 +297,9 @@ impl Instance {
                 }
                 self.emit(n, vec![batch], work);
             }
-            Kind::Input { .. } | Kind::Constant(_) => return Err(Error::internal("an input node has no inputs")),
+            Kind::Input { .. } | Kind::Constant(_) => {
+                return Err(Error::internal("an input node has no inputs"));
+            }
         }
         Ok(())
     }
@@ -301,7 +316,13 @@ impl Instance {
     }
 
     /// Closes the epoch for one operator, if it has anything to do with it.
-    fn close(&mut self, around: &mut Surroundings, n: usize, closing: &Closing<'_>, watermarks: &[Watermark]) -> Result<()> {
+    fn close(
+        &mut self,
+        around: &mut Surroundings,
+        n: usize,
+        closing: &Closing<'_>,
+        watermarks: &[Watermark],
+    ) -> Result<()> {
         let fresh = self.fresh;
         let node = &mut self.nodes[n];
         let ports: Vec<Watermark> = node.inputs.iter().map(|i| watermarks[*i]).collect();

@@ -36,6 +36,12 @@ pub trait ViewStore: Send + Sync {
     fn apply(&self, partition: usize, epoch: Epoch, delta: &ZBatch) -> Result<()>;
 }
 
+impl ViewStore for crate::store::Relation {
+    fn apply(&self, partition: usize, epoch: Epoch, delta: &ZBatch) -> Result<()> {
+        crate::store::Relation::apply(self, partition, epoch, delta)
+    }
+}
+
 /// Where the result of a dataflow goes.
 #[derive(Clone)]
 pub enum Target {

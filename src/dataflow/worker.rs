@@ -116,7 +116,12 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Self {
-        let around = Surroundings { index, workers, router: Router::new(workers), transport: shared.transport.clone() };
+        let around = Surroundings {
+            index,
+            workers,
+            router: Router::new(workers),
+            transport: shared.transport.clone(),
+        };
         Worker { around, shared, instances: BTreeMap::new() }
     }
 
@@ -161,7 +166,8 @@ impl Worker {
 
     fn step(&mut self, step: &StepCommand) -> Answer {
         let (index, workers) = (self.around.index, self.around.workers);
-        let mut changes: HashMap<ObjectId, Vec<ZBatch>> = HashMap::with_capacity(step.changes.len() + step.active.len());
+        let mut changes: HashMap<ObjectId, Vec<ZBatch>> =
+            HashMap::with_capacity(step.changes.len() + step.active.len());
         for (relation, batches) in &step.changes {
             changes.insert(*relation, share(batches, index, workers));
         }
@@ -192,7 +198,10 @@ impl Worker {
             ran.push(Ran { id: active.id, outcome, errors });
         }
         self.agree();
-        Answer { results: ran.into_iter().filter_map(|r| self.publish(step.epoch, r)).collect(), stats: vec![] }
+        Answer {
+            results: ran.into_iter().filter_map(|r| self.publish(step.epoch, r)).collect(),
+            stats: vec![],
+        }
     }
 
     /// Applies what a dataflow has given to its view.
@@ -208,7 +217,8 @@ impl Worker {
         }
         let (instance, spec) = self.instances.get(&id)?;
         if let Target::View(view, _) = &spec.target {
-            let applied = output.iter().try_for_each(|delta| guarded(|| view.apply(self.around.index, epoch, delta)));
+            let applied =
+                output.iter().try_for_each(|delta| guarded(|| view.apply(self.around.index, epoch, delta)));
             if let Err(e) = applied {
                 return Some(RunResult::failure(id, e));
             }
@@ -249,7 +259,8 @@ impl Worker {
         let mut answer = Answer::default();
         let Some((instance, _)) = self.instances.get_mut(&id) else { return answer };
         let buffered = instance.buffered.take().unwrap_or_default();
-        let closing = Closing { epoch: finish.epoch, now: finish.now, watermarks: &finish.dataflow.watermarks };
+        let closing =
+            Closing { epoch: finish.epoch, now: finish.now, watermarks: &finish.dataflow.watermarks };
         let outcome = instance.run(&mut self.around, &buffered, Some(closing));
         let outcome = outcome.and_then(|()| instance.take_result());
         let errors = instance.take_errors();

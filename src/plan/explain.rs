@@ -20,7 +20,15 @@ pub fn text_with(plan: &Plan, remark: &dyn Fn(NodeId) -> String) -> String {
 
 fn write_node(plan: &Plan, id: NodeId, depth: usize, remark: &dyn Fn(NodeId) -> String, out: &mut String) {
     let node = &plan.nodes[id];
-    let _ = write!(out, "{:indent$}{}{}{}", "", operation(plan, node), known(node), remark(id), indent = depth * 2);
+    let _ = write!(
+        out,
+        "{:indent$}{}{}{}",
+        "",
+        operation(plan, node),
+        known(node),
+        remark(id),
+        indent = depth * 2
+    );
     out.push('\n');
     for input in &node.inputs {
         write_node(plan, *input, depth + 1, remark, out);
@@ -91,14 +99,16 @@ pub fn operation(plan: &Plan, node: &PlanNode) -> String {
                     format!("{}{direction}", schema_of(0).field(o.column).name())
                 })
                 .collect();
-            let mut line = format!("TopK partition={} order=[{}] limit={limit}", names(0, partition), order.join(", "));
+            let mut line =
+                format!("TopK partition={} order=[{}] limit={limit}", names(0, partition), order.join(", "));
             if *offset > 0 {
                 let _ = write!(line, " offset={offset}");
             }
             line
         }
         Op::Temporal { from, until } => {
-            let bound = |b: &Option<crate::expr::ScalarExpr>| b.as_ref().map_or("-".to_string(), ToString::to_string);
+            let bound =
+                |b: &Option<crate::expr::ScalarExpr>| b.as_ref().map_or("-".to_string(), ToString::to_string);
             format!("Temporal from={} until={}", bound(from), bound(until))
         }
     }
@@ -119,7 +129,12 @@ fn known(node: &PlanNode) -> String {
         let _ = write!(line, " unique=[{}]", key.join(", "));
     }
     for (column, delay) in &node.facts.watermarks {
-        let _ = write!(line, " watermark={}{}", name(column), if *delay == 0 { String::new() } else { format!("-{delay}us") });
+        let _ = write!(
+            line,
+            " watermark={}{}",
+            name(column),
+            if *delay == 0 { String::new() } else { format!("-{delay}us") }
+        );
     }
     line.trim_end().to_string()
 }

@@ -96,14 +96,18 @@ pub fn lag(expr: &Expr, column: &dyn Fn(&datafusion::common::Column) -> Option<i
     match expr {
         Expr::Column(c) => column(c),
         Expr::Alias(a) => lag(&a.expr, column),
-        Expr::Cast(c) if c.field.data_type().is_temporal() && !is_date(c.field.data_type()) => lag(&c.expr, column),
+        Expr::Cast(c) if c.field.data_type().is_temporal() && !is_date(c.field.data_type()) => {
+            lag(&c.expr, column)
+        }
         Expr::BinaryExpr(b) if b.op == Operator::Plus => {
             if let Some(by) = interval_micros(&b.right) {
                 return lag(&b.left, column)?.checked_sub(by);
             }
             lag(&b.right, column)?.checked_sub(interval_micros(&b.left)?)
         }
-        Expr::BinaryExpr(b) if b.op == Operator::Minus => lag(&b.left, column)?.checked_add(interval_micros(&b.right)?),
+        Expr::BinaryExpr(b) if b.op == Operator::Minus => {
+            lag(&b.left, column)?.checked_add(interval_micros(&b.right)?)
+        }
         Expr::ScalarFunction(f) => {
             let time = |i: usize| f.args.get(i).and_then(|a| lag(a, column));
             let width = |i: usize| f.args.get(i).and_then(interval_micros).filter(|w| *w > 0);
@@ -132,7 +136,9 @@ fn is_date(t: &arrow::datatypes::DataType) -> bool {
 fn unit_micros(unit: &Expr) -> Option<i64> {
     const SECOND: i64 = 1_000_000;
     let text = match unit {
-        Expr::Literal(ScalarValue::Utf8(Some(s)) | ScalarValue::Utf8View(Some(s)), _) => s.to_ascii_lowercase(),
+        Expr::Literal(ScalarValue::Utf8(Some(s)) | ScalarValue::Utf8View(Some(s)), _) => {
+            s.to_ascii_lowercase()
+        }
         _ => return None,
     };
     Some(match text.as_str() {

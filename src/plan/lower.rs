@@ -57,8 +57,12 @@ pub fn lower_with(plan: &LogicalPlan, emit: Emit, known: &dyn Fn(ObjectId) -> Op
 
 /// The refusal of EMIT ON WINDOW CLOSE without a window that closes.
 fn not_closable() -> Error {
-    Error::unsupported("EMIT ON WINDOW CLOSE needs a GROUP BY on a window of an event time column with a watermark")
-        .with_hint("Group by window_end of TUMBLE over an append-only table or source that declares WATERMARK FOR.")
+    Error::unsupported(
+        "EMIT ON WINDOW CLOSE needs a GROUP BY on a window of an event time column with a watermark",
+    )
+    .with_hint(
+        "Group by window_end of TUMBLE over an append-only table or source that declares WATERMARK FOR.",
+    )
 }
 
 /// What is wanted of a node: expressions over its columns, of the rows where all predicates are true.
@@ -81,8 +85,13 @@ impl Request {
 
     /// The same request to a node below, where column `i` of `schema` is `replacements[i]`.
     fn below(&self, schema: &DFSchema, replacements: &[Expr]) -> Result<Request> {
-        let all = |list: &[Expr]| list.iter().map(|e| substitute(e, schema, replacements)).collect::<Result<_>>();
-        Ok(Request { exprs: all(&self.exprs)?, fields: self.fields.clone(), predicates: all(&self.predicates)? })
+        let all =
+            |list: &[Expr]| list.iter().map(|e| substitute(e, schema, replacements)).collect::<Result<_>>();
+        Ok(Request {
+            exprs: all(&self.exprs)?,
+            fields: self.fields.clone(),
+            predicates: all(&self.predicates)?,
+        })
     }
 
     /// The columns of `schema` that the request reads; never none, because a batch without columns does not
@@ -159,7 +168,8 @@ impl Lowering<'_> {
                 self.request(&a.input, below)
             }
             LogicalPlan::Filter(f) => {
-                let mut predicates: Vec<Expr> = split_conjunction(&f.predicate).into_iter().cloned().collect();
+                let mut predicates: Vec<Expr> =
+                    split_conjunction(&f.predicate).into_iter().cloned().collect();
                 predicates.append(&mut request.predicates);
                 request.predicates = predicates;
                 self.request(&f.input, request)
@@ -189,8 +199,15 @@ impl Lowering<'_> {
 
     /// Puts the request's conditions and expressions on top of `node`, whose columns are the columns `columns`
     /// of `schema`.
-    fn finish(&mut self, node: NodeId, columns: &[usize], schema: &DFSchema, request: Request) -> Result<NodeId> {
-        let (temporal, plain): (Vec<Expr>, Vec<Expr>) = request.predicates.into_iter().partition(temporal::has_now);
+    fn finish(
+        &mut self,
+        node: NodeId,
+        columns: &[usize],
+        schema: &DFSchema,
+        request: Request,
+    ) -> Result<NodeId> {
+        let (temporal, plain): (Vec<Expr>, Vec<Expr>) =
+            request.predicates.into_iter().partition(temporal::has_now);
         let here: Vec<Expr> = (0..columns.len()).map(|i| column_named(&self.nodes[node].schema, i)).collect();
         // Replacements by position in the logical schema; columns that were not asked for are not read.
         let mut replacements: Vec<Option<&Expr>> = vec![None; schema.fields().len()];
@@ -208,11 +225,18 @@ impl Lowering<'_> {
     }
 
     /// A Map over a node whose columns the expressions name by the node's own (unique) column names.
-    fn map(&mut self, node: NodeId, predicates: Vec<Expr>, exprs: Vec<Expr>, fields: Vec<FieldRef>) -> Result<NodeId> {
+    fn map(
+        &mut self,
+        node: NodeId,
+        predicates: Vec<Expr>,
+        exprs: Vec<Expr>,
+        fields: Vec<FieldRef>,
+    ) -> Result<NodeId> {
         let schema = self.nodes[node].schema.clone();
         let df = DFSchema::try_from(schema.clone())?;
         let positions: Vec<Option<usize>> = exprs.iter().map(|e| position_of(e, &df)).collect();
-        let identity = positions.len() == schema.fields().len() && positions.iter().enumerate().all(|(i, p)| *p == Some(i));
+        let identity = positions.len() == schema.fields().len()
+            && positions.iter().enumerate().all(|(i, p)| *p == Some(i));
         if identity && predicates.is_empty() {
             return Ok(node);
         }
@@ -228,7 +252,12 @@ impl Lowering<'_> {
         let out_fields = compiled
             .iter()
             .zip(&fields)
-            .map(|(e, f)| f.as_ref().clone().with_data_type(e.data_type().clone()).with_nullable(f.is_nullable() || e.nullable()))
+            .map(|(e, f)| {
+                f.as_ref()
+                    .clone()
+                    .with_data_type(e.data_type().clone())
+                    .with_nullable(f.is_nullable() || e.nullable())
+            })
             .collect();
         let output_of = |c: usize| positions.iter().position(|p| *p == Some(c));
         let input = self.facts(node);
@@ -306,7 +335,13 @@ impl Lowering<'_> {
         for input in &union.inputs {
             let own = input.schema();
             let columns = (0..schema.fields().len())
-                .map(|i| expression::cast_to(column_of(own, i), own.field(i).data_type(), schema.field(i).data_type()))
+                .map(|i| {
+                    expression::cast_to(
+                        column_of(own, i),
+                        own.field(i).data_type(),
+                        schema.field(i).data_type(),
+                    )
+                })
                 .collect::<Vec<_>>();
             let below = request.below(schema, &columns)?;
             nodes.push(self.request(input, below)?);
@@ -367,12 +402,14 @@ impl Lowering<'_> {
 
     fn empty(&mut self, empty: &EmptyRelation, request: Request) -> Result<NodeId> {
         // One column that nobody asked for carries the number of rows.
-        let mut fields: Vec<Field> = empty.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let mut fields: Vec<Field> =
+            empty.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let all: Vec<usize> = (0..fields.len()).collect();
         fields.push(Field::new("row", DataType::Boolean, true));
         let schema = unique_schema(fields);
         let rows = usize::from(empty.produce_one_row);
-        let columns = schema.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), rows)).collect();
+        let columns =
+            schema.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), rows)).collect();
         let node = self.constant(RecordBatch::try_new(schema.clone(), columns)?, schema);
         self.finish(node, &all, &empty.schema, request)
     }
@@ -433,25 +470,32 @@ impl Lowering<'_> {
         let best = facts
             .watermarks
             .iter()
-            .filter(|(c, _)| keys.contains(c) && is_micros(self.nodes[node].schema.field(*c).data_type()))
+            .filter(|(c, _)| keys.contains(c) && is_timestamp(self.nodes[node].schema.field(*c).data_type()))
             .min_by_key(|(_, delay)| (*delay != -1, *delay))
             .copied();
         let Some((column, delay)) = best else { return Ok((node, None)) };
-        if delay == -1 {
+        let own_type = self.nodes[node].schema.field(column).data_type();
+        if delay == -1 && is_micros(own_type) {
             return Ok((node, Some(column)));
         }
         let schema = self.nodes[node].schema.clone();
         let mut exprs: Vec<Expr> = (0..schema.fields().len()).map(|i| column_named(&schema, i)).collect();
         let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
-        let source = &schema.fields()[column];
-        exprs.push(expression::shift_micros(column_named(&schema, column), source.data_type(), delay + 1));
-        fields.push(Arc::new(Field::new("closes_at", source.data_type().clone(), true)));
+        let moment = expression::moment_type();
+        let source =
+            expression::cast_to(column_named(&schema, column), schema.field(column).data_type(), &moment);
+        exprs.push(expression::shift_micros(source, &moment, delay + 1));
+        fields.push(Arc::new(Field::new("closes_at", moment, true)));
         let node = self.map(node, vec![], exprs, fields)?;
         let closes = self.nodes[node].schema.fields().len() - 1;
         self.nodes[node].facts.watermarks.retain(|(c, _)| *c != closes);
         self.nodes[node].facts.watermarks.push((closes, -1));
         Ok((node, Some(closes)))
     }
+}
+
+fn is_timestamp(t: &DataType) -> bool {
+    matches!(t, DataType::Timestamp(..))
 }
 
 fn is_micros(t: &DataType) -> bool {
@@ -519,7 +563,6 @@ fn plan_words(plan: &LogicalPlan) -> &'static str {
         _ => "a statement of this kind",
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@
 pub mod explain;
 pub mod facts;
 pub mod lower;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;

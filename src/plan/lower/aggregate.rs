@@ -25,8 +25,10 @@ impl Lowering<'_> {
         let mut group_at = Vec::with_capacity(groups);
         for e in &aggregate.group_expr {
             if matches!(e, Expr::GroupingSet(_)) {
-                return Err(Error::unsupported("GROUPING SETS, ROLLUP and CUBE are not supported in a materialized view")
-                    .with_hint("Write one GROUP BY per set and combine them with UNION ALL."));
+                return Err(Error::unsupported(
+                    "GROUPING SETS, ROLLUP and CUBE are not supported in a materialized view",
+                )
+                .with_hint("Write one GROUP BY per set and combine them with UNION ALL."));
             }
             group_at.push(list.add(e.clone(), input_schema)?);
         }
@@ -84,7 +86,8 @@ impl Lowering<'_> {
     /// A Reduce over the first `keys` columns of `node`; its output is the keys, then the calls.
     fn reduce(&mut self, node: NodeId, keys: usize, calls: Vec<AggregateCall>) -> Result<NodeId> {
         let key_columns: Vec<usize> = (0..keys).collect();
-        let (node, close) = if keys == 0 { (node, None) } else { self.with_close_column(node, &key_columns)? };
+        let (node, close) =
+            if keys == 0 { (node, None) } else { self.with_close_column(node, &key_columns)? };
         if self.emit == Emit::OnWindowClose && close.is_none() {
             return Err(not_closable());
         }
@@ -116,7 +119,9 @@ impl Lowering<'_> {
             complete: if emit == Emit::OnWindowClose { window_end.into_iter().collect() } else { vec![] },
         };
         let mut fields: Vec<Field> = all_keys.iter().map(|k| schema.field(*k).clone()).collect();
-        fields.extend(calls.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.kind != AggregateKind::Count)));
+        fields.extend(
+            calls.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.kind != AggregateKind::Count)),
+        );
         let extra_key = all_keys.len() > keys;
         let calls_len = calls.len();
         let out = unique_schema(fields);
@@ -147,15 +152,21 @@ fn call(expr: &Expr, field: &Arc<Field>, input: &DFSchema, list: &mut ExprList) 
         "min" => AggregateKind::Min,
         "max" => AggregateKind::Max,
         _ => {
-            return Err(Error::unsupported(format!("aggregate {name}() is not supported in a materialized view"))
-                .with_hint("Supported are count, sum, avg, min and max, each with DISTINCT and FILTER."));
+            return Err(Error::unsupported(format!(
+                "aggregate {name}() is not supported in a materialized view"
+            ))
+            .with_hint("Supported are count, sum, avg, min and max, each with DISTINCT and FILTER."));
         }
     };
     let argument = match params.args.as_slice() {
         [] if kind == AggregateKind::Count => None,
         [one] if kind == AggregateKind::Count && counts_rows(one) && !params.distinct => None,
         [one] => Some(list.add(one.clone(), input)?),
-        _ => return Err(Error::unsupported(format!("{name}() of several arguments is not supported in a materialized view"))),
+        _ => {
+            return Err(Error::unsupported(format!(
+                "{name}() of several arguments is not supported in a materialized view"
+            )));
+        }
     };
     if let Some(a) = argument {
         let t = list.fields[a].data_type();

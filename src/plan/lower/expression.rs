@@ -52,7 +52,11 @@ pub(super) fn substitute(expr: &Expr, schema: &DFSchema, replacements: &[Expr]) 
 }
 
 /// Like [`substitute`], where some columns have no replacement because nothing reads them.
-pub(super) fn substitute_some(expr: &Expr, schema: &DFSchema, replacements: &[Option<&Expr>]) -> Result<Expr> {
+pub(super) fn substitute_some(
+    expr: &Expr,
+    schema: &DFSchema,
+    replacements: &[Option<&Expr>],
+) -> Result<Expr> {
     let replaced = expr.clone().transform_up(|e| match &e {
         Expr::Column(c) => {
             let i = schema.index_of_column(c)?;
@@ -82,10 +86,15 @@ pub(super) fn compile(expr: &Expr, schema: &DFSchema) -> Result<ScalarExpr> {
 
 fn refuse(expr: &Expr) -> Option<Error> {
     match expr {
-        Expr::ScalarFunction(f) if temporal::is_now(f.func.name()) => Some(temporal::misplaced_now(f.func.name())),
+        Expr::ScalarFunction(f) if temporal::is_now(f.func.name()) => {
+            Some(temporal::misplaced_now(f.func.name()))
+        }
         Expr::ScalarFunction(f) if f.func.signature().volatility == Volatility::Volatile => Some(
-            Error::unsupported(format!("function {}() is not supported in a materialized view", f.func.name()))
-                .with_detail("It gives another value each time it is called."),
+            Error::unsupported(format!(
+                "function {}() is not supported in a materialized view",
+                f.func.name()
+            ))
+            .with_detail("It gives another value each time it is called."),
         ),
         Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => Some(
             Error::unsupported("this subquery is not supported in a materialized view")

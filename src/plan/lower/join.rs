@@ -58,7 +58,9 @@ impl Lowering<'_> {
                 join.join_type.to_string().to_uppercase()
             ))
             .with_hint("Use an inner join, or join when the view is queried.")),
-            _ => Err(Error::unsupported("NOT IN, NOT EXISTS and EXCEPT are not supported in a materialized view")),
+            _ => Err(Error::unsupported(
+                "NOT IN, NOT EXISTS and EXCEPT are not supported in a materialized view",
+            )),
         }
     }
 
@@ -77,7 +79,9 @@ impl Lowering<'_> {
             let on_right = columns.iter().any(|c| *c >= width);
             match (on_left, on_right) {
                 (true, false) => left.predicates.push(to_side(&predicate, &join.schema, left.schema(), 0)?),
-                (false, true) => right.predicates.push(to_side(&predicate, &join.schema, right.schema(), width)?),
+                (false, true) => {
+                    right.predicates.push(to_side(&predicate, &join.schema, right.schema(), width)?)
+                }
                 _ => match equality(&predicate, &join.schema, width)? {
                     Some((l, r)) => {
                         let l = to_side(&l, &join.schema, left.schema(), 0)?;
@@ -144,7 +148,9 @@ impl Lowering<'_> {
             }
             let (s, mut f) = (self.nodes[right.node].schema.clone(), self.facts(right.node).clone());
             if !f.at_most_one_row() && !self.facts(left.node).at_most_one_row() {
-                notes.push("A join without equality condition compares every row with every other.".to_string());
+                notes.push(
+                    "A join without equality condition compares every row with every other.".to_string(),
+                );
             }
             f.unbounded_state = self.facts(right.node).unbounded_state.clone();
             let complete = self.extras[right.node].complete.clone();
@@ -168,17 +174,18 @@ impl Lowering<'_> {
         }
         let replacements: Vec<Option<&Expr>> = place.iter().map(|p| p.map(|p| &names[p])).collect();
         let df = DFSchema::try_from(both.clone())?;
-        let residual = residual
-            .iter()
-            .map(|e| substitute_some(e, schema, &replacements))
-            .collect::<Result<Vec<_>>>()?;
+        let residual =
+            residual.iter().map(|e| substitute_some(e, schema, &replacements)).collect::<Result<Vec<_>>>()?;
         let bounds = self.bounds(&left, &right, &residual, &df);
         let output: Vec<usize> = output
             .iter()
             .map(|c| place[*c].ok_or_else(|| Error::internal("a join output column was not read")))
             .collect::<Result<_>>()?;
         let (mut facts, extra) = self.join_facts(&left, &right, &bounds, &output);
-        if facts.append_only && (bounds.left_expiry.is_none() || bounds.right_expiry.is_none()) && notes.is_empty() {
+        if facts.append_only
+            && (bounds.left_expiry.is_none() || bounds.right_expiry.is_none())
+            && notes.is_empty()
+        {
             notes.push("A join keeps the rows of both inputs.".into());
         }
         facts.unbounded_state.append(&mut notes);
@@ -194,7 +201,11 @@ impl Lowering<'_> {
 
     /// Rows of a join input lie where the hash of exactly these columns, in this order, says.
     fn exchange_exactly(&mut self, node: NodeId, keys: &[usize]) -> NodeId {
-        if self.extras[node].partition.as_deref() == Some(keys) { node } else { self.exchange(node, keys.to_vec()) }
+        if self.extras[node].partition.as_deref() == Some(keys) {
+            node
+        } else {
+            self.exchange(node, keys.to_vec())
+        }
     }
 
     /// When rows can be let go: from equal keys that both have a watermark, and from conditions between two
@@ -236,13 +247,20 @@ impl Lowering<'_> {
         bounds
     }
 
-    fn join_facts(&self, left: &Lowered, right: &Lowered, bounds: &JoinBounds, output: &[usize]) -> (Facts, Extra) {
+    fn join_facts(
+        &self,
+        left: &Lowered,
+        right: &Lowered,
+        bounds: &JoinBounds,
+        output: &[usize],
+    ) -> (Facts, Extra) {
         let (lf, rf) = (self.facts(left.node), self.facts(right.node));
         let split = self.nodes[left.node].schema.fields().len();
         let at = |c: usize| output.iter().position(|o| *o == c);
         let mut facts = Facts { append_only: lf.append_only && rf.append_only, ..Facts::default() };
         facts.unbounded_state = lf.unbounded_state.iter().chain(&rf.unbounded_state).cloned().collect();
-        let covered = |keys: &[usize], f: &Facts| f.unique_keys.iter().any(|k| k.iter().all(|c| keys.contains(c)));
+        let covered =
+            |keys: &[usize], f: &Facts| f.unique_keys.iter().any(|k| k.iter().all(|c| keys.contains(c)));
         let mut keys: Vec<Vec<usize>> = Vec::new();
         let shifted = |k: &Vec<usize>| k.iter().map(|c| c + split).collect::<Vec<_>>();
         if covered(&right.keys, rf) {
@@ -257,8 +275,11 @@ impl Lowering<'_> {
         // A key column stands for its partner.
         let stands = |c: usize| {
             at(c).or_else(|| {
-                let (own, other, base, other_base) =
-                    if c < split { (&left.keys, &right.keys, 0, split) } else { (&right.keys, &left.keys, split, 0) };
+                let (own, other, base, other_base) = if c < split {
+                    (&left.keys, &right.keys, 0, split)
+                } else {
+                    (&right.keys, &left.keys, split, 0)
+                };
                 own.iter().position(|k| k + base == c).and_then(|i| at(other[i] + other_base))
             })
         };
@@ -277,7 +298,8 @@ impl Lowering<'_> {
                 facts.watermarks.push((out, offset.max(delay)));
             }
         }
-        let mapped = |keys: &[usize], base: usize| keys.iter().map(|k| at(k + base)).collect::<Option<Vec<_>>>();
+        let mapped =
+            |keys: &[usize], base: usize| keys.iter().map(|k| at(k + base)).collect::<Option<Vec<_>>>();
         let partition = if left.keys.is_empty() {
             self.extras[left.node].partition.as_ref().and_then(|p| mapped(p, 0))
         } else {
@@ -315,7 +337,8 @@ impl Lowering<'_> {
             ));
         }
         let schema = kept.schema().clone();
-        let (temporal, plain): (Vec<_>, Vec<_>) = request.predicates.iter().cloned().partition(temporal::has_now);
+        let (temporal, plain): (Vec<_>, Vec<_>) =
+            request.predicates.iter().cloned().partition(temporal::has_now);
         let to_kept = |e: &Expr| to_side(e, plan_schema(join, &schema), &schema, 0);
         a.predicates = plain.iter().map(to_kept).collect::<Result<_>>()?;
         let request = Request {
@@ -414,7 +437,9 @@ fn order_between(expr: &Expr, schema: &DFSchema) -> Vec<(usize, usize, i64)> {
         Some((a, b, by.checked_sub(plus)?))
     };
     match expr {
-        Expr::Between(b) if !b.negated => le(&b.low, &b.expr).into_iter().chain(le(&b.expr, &b.high)).collect(),
+        Expr::Between(b) if !b.negated => {
+            le(&b.low, &b.expr).into_iter().chain(le(&b.expr, &b.high)).collect()
+        }
         Expr::BinaryExpr(b) => match b.op {
             Operator::Lt | Operator::LtEq => le(&b.left, &b.right).into_iter().collect(),
             Operator::Gt | Operator::GtEq => le(&b.right, &b.left).into_iter().collect(),

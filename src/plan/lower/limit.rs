@@ -8,7 +8,9 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
-use datafusion::logical_expr::{BinaryExpr, DistinctOn, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType, Window};
+use datafusion::logical_expr::{
+    BinaryExpr, DistinctOn, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType, Window,
+};
 
 use super::expression::{ExprList, cast_to, columns_of, strip};
 use super::{Lowering, Request, column_named, column_of, unique_schema};
@@ -30,10 +32,8 @@ impl Lowering<'_> {
         };
         let plan = limit.input.as_ref();
         // Conditions above the LIMIT stay above it; below, only the projections between it and its ORDER BY count.
-        let all: Vec<usize> = (0..plan.schema().fields().len()).collect();
         let needed = request.needed(plan.schema())?;
         let inner = Request::columns(plan.schema(), &needed);
-        let _ = all;
         let node = self.limit_over(plan, inner, skip as u64, fetch)?;
         self.finish(node, &needed, plan.schema(), request)
     }
@@ -104,7 +104,9 @@ impl Lowering<'_> {
         let input = window.input.schema();
         let width = input.fields().len();
         let [expr] = window.window_expr.as_slice() else {
-            return Err(Error::unsupported("several window functions in one query are not supported in a materialized view"));
+            return Err(Error::unsupported(
+                "several window functions in one query are not supported in a materialized view",
+            ));
         };
         let Expr::WindowFunction(function) = strip(expr) else {
             return Err(Error::internal(format!("window expression {expr} is not a function call")));
@@ -131,8 +133,13 @@ impl Lowering<'_> {
         }
         let kept = list.exprs.len();
         let params = &function.params;
-        let spec =
-            Ranking { partition: &params.partition_by, order: &params.order_by, offset: 0, limit, row_number };
+        let spec = Ranking {
+            partition: &params.partition_by,
+            order: &params.order_by,
+            offset: 0,
+            limit,
+            row_number,
+        };
         let node = self.ranked(&window.input, list, spec)?;
         let schema = self.nodes[node].schema.clone();
         let mut exprs: Vec<Expr> = (0..kept).map(|i| column_named(&schema, i)).collect();
@@ -187,7 +194,8 @@ impl Lowering<'_> {
         if input.append_only && !partition.is_empty() {
             facts.unbounded_state.push("The first rows of every partition are kept.".into());
         }
-        let mut fields: Vec<Field> = self.nodes[node].schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut fields: Vec<Field> =
+            self.nodes[node].schema.fields().iter().map(|f| f.as_ref().clone()).collect();
         if ranking.row_number {
             fields.push(Field::new("row_number", DataType::Int64, false));
         }
@@ -217,14 +225,17 @@ fn check_ranking(function: &WindowFunction, limit: Option<u64>) -> Result<u64> {
     let name = function.fun.name();
     let hint = "Supported is row_number() in a subquery with a filter row_number <= n directly above it.";
     if name != "row_number" {
-        return Err(Error::unsupported(format!("window function {name}() is not supported in a materialized view"))
-            .with_hint(hint));
+        return Err(Error::unsupported(format!(
+            "window function {name}() is not supported in a materialized view"
+        ))
+        .with_hint(hint));
     }
     if function.params.filter.is_some() {
         return Err(Error::unsupported("FILTER of row_number() is not supported in a materialized view"));
     }
     limit.ok_or_else(|| {
-        Error::unsupported("row_number() without an upper bound is not supported in a materialized view").with_hint(hint)
+        Error::unsupported("row_number() without an upper bound is not supported in a materialized view")
+            .with_hint(hint)
     })
 }
 
@@ -256,23 +267,33 @@ fn upper_bound(predicate: &Expr, schema: &Arc<DFSchema>, column: usize) -> Resul
     Ok(found.map(|(n, exact)| (u64::try_from(n).unwrap_or(0), exact)))
 }
 
+/// Whether a cast to this type leaves row numbers as they are.
+fn keeps_integers(t: &DataType) -> bool {
+    t.is_integer() || matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
 fn is_column(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) => true,
         Expr::Alias(a) => is_column(&a.expr),
-        Expr::Cast(c) => c.field.data_type().is_integer() && is_column(&c.expr),
+        Expr::Cast(c) => keeps_integers(c.field.data_type()) && is_column(&c.expr),
         _ => false,
     }
 }
 
 fn integer(expr: &Expr) -> Option<i64> {
     match expr {
-        Expr::Literal(value, _) => match value.cast_to(&DataType::Int64).ok()? {
-            ScalarValue::Int64(v) => v.filter(|v| *v > i64::MIN),
-            _ => None,
-        },
+        Expr::Literal(value, _) => {
+            let whole = value.cast_to(&DataType::Int64).ok()?;
+            // A fraction would be rounded.
+            let same = whole.cast_to(&value.data_type()).ok()? == *value;
+            match whole {
+                ScalarValue::Int64(v) if same => v.filter(|v| *v > i64::MIN),
+                _ => None,
+            }
+        }
         Expr::Alias(a) => integer(&a.expr),
-        Expr::Cast(c) if c.field.data_type().is_integer() => integer(&c.expr),
+        Expr::Cast(c) if keeps_integers(c.field.data_type()) => integer(&c.expr),
         _ => None,
     }
 }

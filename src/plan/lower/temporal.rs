@@ -21,8 +21,17 @@ use crate::plan::{NodeId, Op};
 pub(super) fn is_now(name: &str) -> bool {
     matches!(
         name,
-        "now" | "mz_now" | "current_timestamp" | "transaction_timestamp" | "statement_timestamp" | "clock_timestamp"
-            | "current_date" | "current_time" | "localtimestamp" | "localtime" | "today"
+        "now"
+            | "mz_now"
+            | "current_timestamp"
+            | "transaction_timestamp"
+            | "statement_timestamp"
+            | "clock_timestamp"
+            | "current_date"
+            | "current_time"
+            | "localtimestamp"
+            | "localtime"
+            | "today"
     )
 }
 
@@ -39,8 +48,10 @@ pub(super) fn has_now(expr: &Expr) -> bool {
 
 /// The refusal of the current time anywhere but in a bound.
 pub(super) fn misplaced_now(name: &str) -> Error {
-    Error::unsupported(format!("{name}() is supported in a materialized view only in a filter that bounds rows in time"))
-        .with_hint("Write it as WHERE column > now() - INTERVAL '1 hour', with AND between the conditions.")
+    Error::unsupported(format!(
+        "{name}() is supported in a materialized view only in a filter that bounds rows in time"
+    ))
+    .with_hint("Write it as WHERE column > now() - INTERVAL '1 hour', with AND between the conditions.")
 }
 
 /// The bounds that conditions put on a row, as expressions of type [`moment_type`].
@@ -154,7 +165,9 @@ impl Bounds {
             }
             _ => return Err(refused(now)),
         }
-        self.not_null.push(row);
+        if !self.not_null.contains(&row) {
+            self.not_null.push(row);
+        }
         Ok(())
     }
 
@@ -200,7 +213,13 @@ fn now_offset(expr: &Expr) -> Result<Option<i64>> {
     match expr {
         Expr::ScalarFunction(f) => Ok(matches!(
             f.func.name(),
-            "now" | "mz_now" | "current_timestamp" | "transaction_timestamp" | "statement_timestamp" | "clock_timestamp" | "localtimestamp"
+            "now"
+                | "mz_now"
+                | "current_timestamp"
+                | "transaction_timestamp"
+                | "statement_timestamp"
+                | "clock_timestamp"
+                | "localtimestamp"
         )
         .then_some(0)),
         Expr::Alias(a) => now_offset(&a.expr),
@@ -250,7 +269,9 @@ fn moment(expr: &Expr, schema: &DFSchema) -> Result<Expr> {
     loop {
         match expr {
             Expr::Alias(a) => expr = &a.expr,
-            Expr::Cast(c) if is_timestamp(c.field.data_type()) && is_timestamp(&c.expr.get_type(schema)?) => expr = &c.expr,
+            Expr::Cast(c) if is_timestamp(c.field.data_type()) && is_timestamp(&c.expr.get_type(schema)?) => {
+                expr = &c.expr
+            }
             _ => break,
         }
     }
@@ -261,7 +282,9 @@ fn moment(expr: &Expr, schema: &DFSchema) -> Result<Expr> {
             // The number stays the same: views count in UTC.
             Ok(cast(cast(expr.clone(), DataType::Int64), moment_type()))
         }
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Ok(cast(expr.clone(), moment_type())),
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => {
+            Ok(cast(expr.clone(), moment_type()))
+        }
         other => Err(Error::unsupported(format!("now() cannot bound an expression of type {other} in time"))),
     }
 }
