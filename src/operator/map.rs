@@ -37,11 +37,12 @@ pub struct Map {
     predicate_columns: Vec<usize>,
     /// Input columns the output needs.
     needed: Vec<usize>,
-    /// Schema of those.
-    narrow_schema: SchemaRef,
     sources: Vec<Source>,
-    /// Expressions over the needed columns.
+    /// The computed expressions, over the columns `computed_columns` of the needed ones: conditional expressions
+    /// copy the rows they are asked for, so they should not see columns they do not read.
     computed: Vec<ScalarExpr>,
+    computed_columns: Vec<usize>,
+    computed_schema: SchemaRef,
 }
 
 /// The rows that remain after the condition.
@@ -74,6 +75,10 @@ impl Map {
         let mut needed: Vec<usize> = exprs.iter().flat_map(ScalarExpr::columns_used).collect();
         needed.sort_unstable();
         needed.dedup();
+        let mut read: Vec<usize> =
+            exprs.iter().filter(|e| e.as_column().is_none()).flat_map(ScalarExpr::columns_used).collect();
+        read.sort_unstable();
+        read.dedup();
         let position = |columns: &[usize], c: usize| columns.binary_search(&c).unwrap_or_default();
         let mut computed = vec![];
         let mut sources = vec![];
@@ -81,15 +86,23 @@ impl Map {
             sources.push(match expr.as_column() {
                 Some(column) => Source::Column(position(&needed, column)),
                 None => {
-                    computed.push(expr.with_columns(|c| position(&needed, c))?);
+                    computed.push(expr.with_columns(|c| position(&read, c))?);
                     Source::Computed(computed.len() - 1)
                 }
             });
         }
         let predicate_columns = predicate.as_ref().map(ScalarExpr::columns_used).unwrap_or_default();
         let predicate = predicate.map(|p| p.with_columns(|c| position(&predicate_columns, c))).transpose()?;
-        let narrow_schema = Arc::new(input_schema.project(&needed)?);
-        Ok(Map { output_schema, predicate, predicate_columns, needed, narrow_schema, sources, computed })
+        Ok(Map {
+            computed_schema: Arc::new(input_schema.project(&read)?),
+            computed_columns: read.iter().map(|&c| position(&needed, c)).collect(),
+            output_schema,
+            predicate,
+            predicate_columns,
+            needed,
+            sources,
+            computed,
+        })
     }
 
     fn apply(&self, changes: &ZBatch, out: &mut Output) -> Result<()> {
@@ -98,11 +111,10 @@ impl Map {
         let mut computed = vec![];
         let mut kept_rows = rows;
         if !self.computed.is_empty() {
-            let narrow = batch_of(&self.narrow_schema, columns, rows)?;
+            let read = self.computed_columns.iter().map(|&c| Arc::clone(&columns[c])).collect();
             let exprs: Vec<&ScalarExpr> = self.computed.iter().collect();
-            let evaluation = evaluate_all(&exprs, &narrow)?;
+            let evaluation = evaluate_all(&exprs, &batch_of(&self.computed_schema, read, rows)?)?;
             computed = evaluation.columns;
-            columns = narrow.columns().to_vec();
             if let Some(kept) = evaluation.kept {
                 columns =
                     columns.iter().map(|c| Ok(compute::take(c, &kept, None)?)).collect::<Result<_>>()?;

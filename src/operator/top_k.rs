@@ -8,7 +8,9 @@
 //! Boundary: text is ordered by bytes (collation "C"). A row taken back more often than it was given is reported in
 //! the errors until its count recovers.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -41,8 +43,68 @@ pub struct TopKSpec {
     pub append_only: bool,
 }
 
-/// A row as bytes that compare in the order of the partition.
-type Key = Arc<[u8]>;
+/// A row as bytes that compare in the order of the partition. The first bytes are at hand, so that most comparisons
+/// need not go to where the row is, which is rarely in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    prefix: [u8; PREFIX],
+    bytes: Arc<[u8]>,
+}
+
+const PREFIX: usize = 16;
+
+impl Key {
+    fn new(bytes: &[u8]) -> Key {
+        Key { prefix: prefix(bytes), bytes: bytes.into() }
+    }
+
+    /// Compares with a row whose prefix is known.
+    #[inline]
+    fn compare(&self, prefix: &[u8; PREFIX], bytes: &[u8]) -> Ordering {
+        self.prefix.cmp(prefix).then_with(|| (*self.bytes).cmp(bytes))
+    }
+
+    /// Whether the row certainly comes after this one, from the bytes it starts with.
+    fn precedes_all_of(&self, start: &[u8]) -> bool {
+        let near = start.len().min(PREFIX);
+        match start[..near].cmp(&self.prefix[..near]) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => start > &self.bytes[..start.len().min(self.bytes.len())],
+        }
+    }
+
+    /// What tells live rows of the same bytes in different partitions apart.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.bytes).cast::<u8>() as usize
+    }
+}
+
+/// The start of a row, filled up with zeros: they compare like an end.
+fn prefix(bytes: &[u8]) -> [u8; PREFIX] {
+    let mut prefix = [0; PREFIX];
+    let len = bytes.len().min(PREFIX);
+    prefix[..len].copy_from_slice(&bytes[..len]);
+    prefix
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        self.compare(&other.prefix, &other.bytes)
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// Rows with their counts, in order.
 type Shown = Vec<(Key, i64)>;
@@ -50,7 +112,7 @@ type Shown = Vec<(Key, i64)>;
 /// Up to here a sorted vector is faster than a tree.
 const FEW: usize = 64;
 /// About what a kept row costs besides its bytes.
-const ROW_OVERHEAD: usize = 48;
+const ROW_OVERHEAD: usize = 64;
 
 /// The ordered multiset of a partition. No count is zero.
 #[derive(Debug)]
@@ -61,21 +123,10 @@ enum Rows {
 
 /// What became of a row by adding to its count.
 struct Added {
+    row: Key,
     count: i64,
-    /// The address of the row's bytes, when it was not there.
-    new: Option<usize>,
-    /// The row, when it is there less than not at all.
-    negative: Option<Key>,
-}
-
-impl Added {
-    fn new(row: &Key, count: i64) -> Added {
-        Added { count, new: Some(address(row)), negative: (count < 0).then(|| Arc::clone(row)) }
-    }
-}
-
-fn address(key: &Key) -> usize {
-    Arc::as_ptr(key).cast::<u8>() as usize
+    /// Whether it was not there.
+    new: bool,
 }
 
 impl Rows {
@@ -94,50 +145,56 @@ impl Rows {
     }
 
     /// Adds to the count of a row.
-    fn add(&mut self, key: &[u8], weight: i64) -> Added {
+    fn add(&mut self, bytes: &[u8], weight: i64) -> Added {
         match self {
-            Rows::Few(rows) => match rows.binary_search_by(|(k, _)| (**k).cmp(key)) {
-                Ok(at) => {
-                    rows[at].1 += weight;
-                    let count = rows[at].1;
-                    let negative = (count < 0).then(|| Arc::clone(&rows[at].0));
-                    if count == 0 {
-                        rows.remove(at);
+            Rows::Few(rows) => {
+                let start = prefix(bytes);
+                match rows.binary_search_by(|(key, _)| key.compare(&start, bytes)) {
+                    Ok(at) => {
+                        rows[at].1 += weight;
+                        let count = rows[at].1;
+                        let row = if count == 0 { rows.remove(at).0 } else { rows[at].0.clone() };
+                        Added { row, count, new: false }
                     }
-                    Added { count, new: None, negative }
-                }
-                Err(at) => {
-                    let row: Key = key.into();
-                    let added = Added::new(&row, weight);
-                    rows.insert(at, (row, weight));
-                    if rows.len() > FEW {
-                        *self = Rows::Many(std::mem::take(rows).into_iter().collect());
+                    Err(at) => {
+                        let row = Key::new(bytes);
+                        if rows.len() < 4 {
+                            // Most partitions of most queries have very few rows.
+                            rows.reserve_exact(1);
+                        }
+                        rows.insert(at, (row.clone(), weight));
+                        if rows.len() > FEW {
+                            *self = Rows::Many(std::mem::take(rows).into_iter().collect());
+                        }
+                        Added { row, count: weight, new: true }
                     }
-                    added
-                }
-            },
-            Rows::Many(rows) => {
-                if let Some(count) = rows.get_mut(key) {
-                    *count += weight;
-                    let count = *count;
-                    if count == 0 {
-                        rows.remove(key);
-                    }
-                    Added { count, new: None, negative: (count < 0).then(|| key.into()) }
-                } else {
-                    let row: Key = key.into();
-                    let added = Added::new(&row, weight);
-                    rows.insert(row, weight);
-                    added
                 }
             }
+            Rows::Many(rows) => match rows.entry(Key::new(bytes)) {
+                Entry::Occupied(mut entry) => {
+                    *entry.get_mut() += weight;
+                    let (row, count) = (entry.key().clone(), *entry.get());
+                    if count == 0 {
+                        entry.remove();
+                    }
+                    Added { row, count, new: false }
+                }
+                Entry::Vacant(entry) => {
+                    let row = entry.key().clone();
+                    entry.insert(weight);
+                    Added { row, count: weight, new: true }
+                }
+            },
         }
     }
 
-    fn count(&self, key: &[u8]) -> i64 {
+    fn count(&self, bytes: &[u8]) -> i64 {
         match self {
-            Rows::Few(rows) => rows.binary_search_by(|(k, _)| (**k).cmp(key)).map_or(0, |at| rows[at].1),
-            Rows::Many(rows) => rows.get(key).copied().unwrap_or(0),
+            Rows::Few(rows) => {
+                let start = prefix(bytes);
+                rows.binary_search_by(|(key, _)| key.compare(&start, bytes)).map_or(0, |at| rows[at].1)
+            }
+            Rows::Many(rows) => rows.get(bytes).copied().unwrap_or(0),
         }
     }
 
@@ -164,7 +221,7 @@ fn window<'a>(rows: impl Iterator<Item = (&'a Key, i64)>, offset: u64, limit: u6
         left -= copies;
         if copies > 0 {
             // At most `count`, which came from an i64.
-            shown.push((Arc::clone(key), copies as i64));
+            shown.push((key.clone(), copies as i64));
         }
     }
     shown
@@ -192,6 +249,8 @@ pub struct TopK {
     partitions: Vec<Partition>,
     /// Partitions with a change in this epoch, with what they showed before it.
     touched: Vec<(u32, Shown)>,
+    /// What came and went, where that is all there is to know.
+    log: Log,
     batches: EpochBatches,
     /// Where rows that are new in this epoch are, by the address of their bytes.
     origins: HashMap<usize, Origin>,
@@ -230,6 +289,7 @@ impl TopK {
             index: RowIndex::new(),
             partitions: vec![],
             touched: vec![],
+            log: Log::default(),
             batches: EpochBatches::default(),
             origins: HashMap::new(),
             suspects: vec![],
@@ -279,16 +339,16 @@ impl TopK {
             self.touch(slot);
             let key = self.row_codec.row(row);
             let added = self.partitions[slot as usize].rows.add(key, weight);
-            if let Some(address) = added.new {
+            if added.new {
                 self.row_count += 1;
                 self.row_bytes += key.len();
-                remember(&mut self.origins, address, origin.at(row));
+                remember(&mut self.origins, &added.row, origin.at(row));
             } else if added.count == 0 {
                 self.row_count -= 1;
                 self.row_bytes -= key.len();
             }
-            if let Some(row) = added.negative {
-                self.suspects.push((slot, row));
+            if added.count < 0 {
+                self.suspects.push((slot, added.row));
             }
         }
         Ok(())
@@ -315,10 +375,7 @@ impl TopK {
             let partition = &self.partitions[slot as usize];
             let order = self.order_codec.row(row);
             let useless = partition.copies >= capacity
-                && partition
-                    .rows
-                    .last()
-                    .is_some_and(|(last, _)| order > &last[..order.len().min(last.len())]);
+                && partition.rows.last().is_some_and(|(last, _)| last.precedes_all_of(order));
             if !useless {
                 chosen.push(row as u32);
                 slots.push(slot);
@@ -345,30 +402,47 @@ impl TopK {
     fn append(&mut self, slot: u32, row: usize, origin: Origin, weight: i64, capacity: u64) {
         let partition = &self.partitions[slot as usize];
         let key = self.row_codec.row(row);
-        let behind = partition.rows.last().is_some_and(|(last, _)| key > &**last);
+        let behind =
+            partition.rows.last().is_some_and(|(last, _)| last.compare(&prefix(key), key) == Ordering::Less);
         if partition.copies >= capacity && behind {
             return;
         }
-        self.touch(slot);
+        if !self.shows_all() {
+            self.touch(slot);
+        }
         let key = self.row_codec.row(row);
+        let shows_all = self.shows_all();
         let partition = &mut self.partitions[slot as usize];
-        if let Some(address) = partition.rows.add(key, weight).new {
+        let added = partition.rows.add(key, weight);
+        if added.new {
             self.row_count += 1;
             self.row_bytes += key.len();
-            remember(&mut self.origins, address, origin);
+            remember(&mut self.origins, &added.row, origin);
+        }
+        if shows_all {
+            self.log.add(added.row, weight);
         }
         partition.copies = partition.copies.saturating_add(weight.unsigned_abs());
         while partition.copies > capacity {
             let Some((last, count)) = partition.rows.last() else { break };
-            let last = Arc::clone(last);
+            let last = last.clone();
             let gone = (partition.copies - capacity).min(count.unsigned_abs());
             partition.copies -= gone;
             // Not more than `count`, which is an i64.
-            if partition.rows.add(&last, -(gone as i64)).count == 0 {
+            if partition.rows.add(&last.bytes, -(gone as i64)).count == 0 {
                 self.row_count -= 1;
-                self.row_bytes -= last.len();
+                self.row_bytes -= last.bytes.len();
+            }
+            if shows_all {
+                self.log.add(last, -(gone as i64));
             }
         }
+    }
+
+    /// Whether all rows kept are shown, without numbers: then what comes and goes is the change of the output, and
+    /// the rest of a partition need not be looked at.
+    fn shows_all(&self) -> bool {
+        self.spec.append_only && self.spec.offset == 0 && !self.spec.row_number
     }
 
     /// Reports rows whose count is now below zero, and takes back reports of those that have recovered.
@@ -377,7 +451,7 @@ impl TopK {
         let recovered: Vec<(u32, Key)> = self
             .negative
             .iter()
-            .filter(|(slot, key)| self.partitions[*slot as usize].rows.count(key) >= 0)
+            .filter(|(slot, key)| self.partitions[*slot as usize].rows.count(&key.bytes) >= 0)
             .cloned()
             .collect();
         for entry in recovered {
@@ -385,8 +459,8 @@ impl TopK {
             changes.push((entry.1, -1));
         }
         for (slot, key) in std::mem::take(&mut self.suspects) {
-            if self.partitions[slot as usize].rows.count(&key) < 0
-                && self.negative.insert((slot, Arc::clone(&key)))
+            if self.partitions[slot as usize].rows.count(&key.bytes) < 0
+                && self.negative.insert((slot, key.clone()))
             {
                 changes.push((key, 1));
             }
@@ -394,7 +468,7 @@ impl TopK {
         if changes.is_empty() {
             return Ok(());
         }
-        let rows = self.row_codec.decode(changes.iter().map(|(k, _)| &**k))?;
+        let rows = self.row_codec.decode(changes.iter().map(|(k, _)| &*k.bytes))?;
         let rows = ZBatch::try_new(rows, compact_weights(changes.iter().map(|(_, w)| *w).collect()))?;
         let errors: Vec<(u32, Error)> = (0..rows.num_rows() as u32)
             .map(|row| (row, Error::internal("row was taken back more often than it was given")))
@@ -407,8 +481,9 @@ impl TopK {
         if pending.keys.is_empty() {
             return Ok(());
         }
-        let origin = |key: &Key| self.origins.get(&address(key)).copied().unwrap_or(Origin::NONE);
-        let rows = self.batches.gather(&self.row_codec, pending.keys.iter().map(|k| (origin(k), &**k)))?;
+        let origin = |key: &Key| self.origins.get(&key.address()).copied().unwrap_or(Origin::NONE);
+        let rows =
+            self.batches.gather(&self.row_codec, pending.keys.iter().map(|k| (origin(k), &*k.bytes)))?;
         let rows = if self.spec.row_number {
             let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
             columns.push(Arc::new(Int64Array::from(std::mem::take(&mut pending.numbers))));
@@ -425,11 +500,35 @@ impl TopK {
 }
 
 /// Notes where a new row is. Its address may be that of a row which has gone again.
-fn remember(origins: &mut HashMap<usize, Origin>, address: usize, origin: Origin) {
+fn remember(origins: &mut HashMap<usize, Origin>, row: &Key, origin: Origin) {
     if origin != Origin::NONE {
-        origins.insert(address, origin);
+        origins.insert(row.address(), origin);
     } else if !origins.is_empty() {
-        origins.remove(&address);
+        origins.remove(&row.address());
+    }
+}
+
+/// Rows that came and went in this epoch, each once. Being in the log keeps a row's address its own.
+#[derive(Debug, Default)]
+struct Log {
+    rows: Vec<(Key, i64)>,
+    positions: HashMap<usize, usize>,
+}
+
+impl Log {
+    fn add(&mut self, row: Key, weight: i64) {
+        let next = self.rows.len();
+        let at = *self.positions.entry(row.address()).or_insert(next);
+        if at == next {
+            self.rows.push((row, weight));
+        } else {
+            self.rows[at].1 += weight;
+        }
+    }
+
+    fn take(&mut self) -> Vec<(Key, i64)> {
+        self.positions.clear();
+        std::mem::take(&mut self.rows)
     }
 }
 
@@ -473,7 +572,7 @@ impl Pending {
                 },
             };
             if weight != 0 {
-                self.keys.push(Arc::clone(key));
+                self.keys.push(key.clone());
                 self.weights.push(weight);
             }
         }
@@ -482,7 +581,7 @@ impl Pending {
     /// The difference of two windows as numbered lists; the first row has number `first`.
     fn numbered_difference(&mut self, before: &[(Key, i64)], after: &[(Key, i64)], first: i64) {
         let copies = |rows: &[(Key, i64)]| -> Vec<Key> {
-            rows.iter().flat_map(|(k, n)| std::iter::repeat_n(Arc::clone(k), *n as usize)).collect()
+            rows.iter().flat_map(|(k, n)| std::iter::repeat_n(k.clone(), *n as usize)).collect()
         };
         let (before, after) = (copies(before), copies(after));
         for i in 0..before.len().max(after.len()) {
@@ -492,7 +591,7 @@ impl Pending {
             }
             for (key, weight) in [(old, -1), (new, 1)] {
                 if let Some(key) = key {
-                    self.keys.push(Arc::clone(key));
+                    self.keys.push(key.clone());
                     self.weights.push(weight);
                     self.numbers.push(first + i as i64);
                 }
@@ -527,6 +626,15 @@ impl Operator for TopK {
                 pending.numbered_difference(before, &after, first);
             } else {
                 pending.difference(before, &after);
+            }
+            if pending.keys.len() >= TARGET_ROWS {
+                self.flush(&mut pending, out)?;
+            }
+        }
+        for (key, weight) in self.log.take() {
+            if weight != 0 {
+                pending.keys.push(key);
+                pending.weights.push(weight);
             }
             if pending.keys.len() >= TARGET_ROWS {
                 self.flush(&mut pending, out)?;
