@@ -3,6 +3,7 @@
 //! Boundary: knows epochs and Z-sets; no names of SQL, no plans, no disk. Writers are the workers of a step,
 //! each in its own partition; readers are anyone who holds an epoch.
 
+pub mod arrangement;
 mod chunk;
 mod index;
 mod partition;

@@ -1,0 +1,1 @@
+//! Tests of Join against its naive definition.

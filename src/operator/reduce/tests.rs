@@ -1,0 +1,1 @@
+//! Tests of Reduce against its naive definition.

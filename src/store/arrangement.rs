@@ -1,0 +1,543 @@
+//! The resident state of operators: hash indexes from keys to slots, columnar slabs indexed by slot, and
+//! lists of retained rows per key.
+//!
+//! [`KeyIndex`] gives every distinct key a slot, a small number that is the key's position in any number of
+//! [`Slab`](slab::Slab)s. It is divided into 256 virtual shards by the top bits of the hash, so that growing never
+//! stalls; keys of one or two machine words and single text columns are kept raw, others as row bytes.
+//! [`RowLists`](row_lists::RowLists) keeps rows per key as references into shared Arrow blocks.
+//!
+//! Boundary: keys, slots and rows; what slots mean is the operators' affair.
+
+pub mod arena;
+pub mod row_lists;
+pub mod slab;
+pub mod table;
+pub mod words;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, GenericBinaryBuilder, StringBuilder};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::DataType;
+use arrow::row::Rows;
+
+use crate::error::{Error, Result};
+use crate::zset::key::{RowEncoder, hash_columns};
+
+use arena::{Arena, NOWHERE};
+use slab::Slab;
+use table::{NONE, ShardedTable, tag_of};
+use words::{WordKind, column_of, words_of};
+
+const NULL_A: u8 = 1;
+const NULL_B: u8 = 2;
+const FREE: u8 = 4;
+
+/// How keys of certain columns are kept.
+#[derive(Debug)]
+enum Layout {
+    /// No columns: one key.
+    Unit,
+    /// One column of at most 64 bits.
+    One(WordKind),
+    /// Two columns of at most 64 bits.
+    Two(WordKind, WordKind),
+    /// One text or bytea column.
+    Bytes,
+    /// Anything else, as row bytes.
+    Rows(Box<RowEncoder>),
+}
+
+/// The keys of a batch, hashed and laid out once for any number of look-ups.
+#[derive(Debug)]
+pub struct KeyBatch {
+    hashes: Vec<u64>,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Unit,
+    One { words: ScalarBuffer<u64>, nulls: Option<NullBuffer> },
+    Two { words: Vec<[u64; 2]>, flags: Option<Vec<u8>> },
+    Bytes { offsets: OffsetBuffer<i32>, data: Buffer, nulls: Option<NullBuffer> },
+    Rows(Rows),
+}
+
+impl KeyBatch {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.hashes.len()
+    }
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+    /// The hash of each row's key.
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+}
+
+impl Values {
+    #[inline]
+    fn bytes(&self, i: usize) -> &[u8] {
+        match self {
+            Values::Bytes { offsets, data, .. } => &data[offsets[i] as usize..offsets[i + 1] as usize],
+            Values::Rows(rows) => rows.row(i).data(),
+            _ => &[],
+        }
+    }
+    #[inline]
+    fn is_null(&self, i: usize) -> bool {
+        match self {
+            Values::One { nulls, .. } | Values::Bytes { nulls, .. } => nulls.as_ref().is_some_and(|n| n.is_null(i)),
+            _ => false,
+        }
+    }
+}
+
+/// An index from keys to slots. Slots are dense: those of removed keys are given out again.
+#[derive(Debug)]
+pub struct KeyIndex {
+    types: Vec<DataType>,
+    layout: Layout,
+    table: ShardedTable,
+    /// Keys by slot; only the columns of the layout are used.
+    one: Slab<u64>,
+    two: Slab<[u64; 2]>,
+    places: Slab<u64>,
+    arena: Arena,
+    /// NULL bits of two-column keys; empty while no NULL has been seen.
+    flags: Slab<u8>,
+    /// The slot of the NULL key of a one-column layout.
+    null_slot: u32,
+    free: Vec<u32>,
+    bound: u32,
+}
+
+impl KeyIndex {
+    /// An empty index for keys of columns of these types.
+    pub fn new(types: Vec<DataType>) -> Result<KeyIndex> {
+        let layout = match types.as_slice() {
+            [] => Layout::Unit,
+            [DataType::Utf8 | DataType::Binary] => Layout::Bytes,
+            [a] if WordKind::of(a).is_some() => Layout::One(WordKind::of(a).unwrap_or(WordKind::B8)),
+            [a, b] => match (WordKind::of(a), WordKind::of(b)) {
+                (Some(a), Some(b)) => Layout::Two(a, b),
+                _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
+            },
+            _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
+        };
+        Ok(KeyIndex {
+            types,
+            layout,
+            table: ShardedTable::default(),
+            one: Slab::new(),
+            two: Slab::new(),
+            places: Slab::new(),
+            arena: Arena::default(),
+            flags: Slab::new(),
+            null_slot: NONE,
+            free: Vec::new(),
+            bound: 0,
+        })
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.bound as usize - self.free.len()
+    }
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// All slots in use are below this.
+    pub fn slot_bound(&self) -> usize {
+        self.bound as usize
+    }
+    /// Types of the key columns.
+    pub fn types(&self) -> &[DataType] {
+        &self.types
+    }
+
+    /// Hashes and lays out the keys of `rows` rows.
+    pub fn prepare(&self, columns: &[ArrayRef], rows: usize) -> Result<KeyBatch> {
+        if columns.len() != self.types.len() || columns.iter().zip(&self.types).any(|(c, t)| c.data_type() != t) {
+            return Err(Error::internal("key columns of other types than the index has"));
+        }
+        let mut hashes = Vec::with_capacity(rows);
+        hash_columns(columns, &mut hashes);
+        let values = match &self.layout {
+            Layout::Unit => {
+                hashes.resize(rows, 0);
+                Values::Unit
+            }
+            Layout::One(kind) => {
+                Values::One { words: words_of(&columns[0], *kind), nulls: some_nulls(&columns[0]) }
+            }
+            Layout::Two(a, b) => two_words(columns, *a, *b),
+            Layout::Bytes if self.types[0] == DataType::Utf8 => {
+                let a = columns[0].as_string::<i32>();
+                Values::Bytes { offsets: a.offsets().clone(), data: a.values().clone(), nulls: some_nulls(&columns[0]) }
+            }
+            Layout::Bytes => {
+                let a = columns[0].as_binary::<i32>();
+                Values::Bytes { offsets: a.offsets().clone(), data: a.values().clone(), nulls: some_nulls(&columns[0]) }
+            }
+            Layout::Rows(encoder) => Values::Rows(encoder.encode(columns)?),
+        };
+        Ok(KeyBatch { hashes, values })
+    }
+
+    /// Whether slot `slot` holds key `i` of the batch (which is not a one-column NULL).
+    #[inline]
+    fn holds(&self, slot: u32, values: &Values, i: usize) -> bool {
+        match values {
+            Values::Unit => true,
+            Values::One { words, .. } => *self.one.get(slot) == words[i],
+            Values::Two { words, flags } => {
+                *self.two.get(slot) == words[i]
+                    && (self.flags.is_empty() && flags.is_none()
+                        || self.flag(slot) == flags.as_ref().map_or(0, |f| f[i]))
+            }
+            _ => self.arena.get(*self.places.get(slot)) == values.bytes(i),
+        }
+    }
+
+    #[inline]
+    fn flag(&self, slot: u32) -> u8 {
+        if (slot as usize) < self.flags.len() { *self.flags.get(slot) } else { 0 }
+    }
+
+    /// Probes for all keys at once; `slots` gets the slot or [`NONE`], `misses` the rows whose first guess was wrong.
+    fn probe(&self, keys: &KeyBatch, slots: &mut Vec<u32>, misses: &mut Vec<u32>) {
+        self.table.guess(&keys.hashes, slots);
+        misses.clear();
+        misses.resize(slots.len(), 0);
+        let mut count = 0;
+        let mut check = |i: usize, right: bool| {
+            misses[count] = i as u32;
+            count += usize::from(!right);
+        };
+        match &keys.values {
+            Values::One { words, nulls: None } => {
+                for (i, (slot, word)) in slots.iter().zip(words.iter()).enumerate() {
+                    check(i, *slot != NONE && *self.one.get(*slot) == *word);
+                }
+            }
+            Values::Two { words, flags: None } if self.flags.is_empty() => {
+                for (i, (slot, pair)) in slots.iter().zip(words.iter()).enumerate() {
+                    check(i, *slot != NONE && *self.two.get(*slot) == *pair);
+                }
+            }
+            values => {
+                for (i, slot) in slots.iter().enumerate() {
+                    check(i, *slot != NONE && !values.is_null(i) && self.holds(*slot, values, i));
+                }
+            }
+        }
+        misses.truncate(count);
+    }
+
+    fn find_one(&self, keys: &KeyBatch, i: usize) -> u32 {
+        match &keys.values {
+            Values::Unit => {
+                if self.bound == 0 {
+                    NONE
+                } else {
+                    0
+                }
+            }
+            values if values.is_null(i) => self.null_slot,
+            values => self.table.find(tag_of(keys.hashes[i]), |slot| self.holds(slot, values, i)),
+        }
+    }
+
+    /// The slot of each key, [`NONE`] for keys that are not there.
+    pub fn find(&self, keys: &KeyBatch, slots: &mut Vec<u32>) {
+        if let Values::Unit = keys.values {
+            slots.clear();
+            slots.resize(keys.len(), self.unit_slot());
+            return;
+        }
+        let mut misses = Vec::new();
+        self.probe(keys, slots, &mut misses);
+        for i in misses {
+            if slots[i as usize] != NONE || keys.values.is_null(i as usize) {
+                slots[i as usize] = self.find_one(keys, i as usize);
+            }
+        }
+    }
+
+    fn unit_slot(&self) -> u32 {
+        if self.is_empty() { NONE } else { 0 }
+    }
+
+    /// The slot of each key; keys that are not there get one.
+    pub fn find_or_insert(&mut self, keys: &KeyBatch, slots: &mut Vec<u32>) -> Result<()> {
+        if let Values::Unit = keys.values {
+            if !keys.is_empty() && self.is_empty() {
+                self.free.clear();
+                self.bound = 1;
+            }
+            slots.clear();
+            slots.resize(keys.len(), self.unit_slot());
+            return Ok(());
+        }
+        let mut misses = Vec::new();
+        self.probe(keys, slots, &mut misses);
+        for i in misses {
+            let i = i as usize;
+            let mut slot = self.find_one(keys, i);
+            if slot == NONE {
+                slot = self.insert(keys, i)?;
+            }
+            slots[i] = slot;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, keys: &KeyBatch, i: usize) -> Result<u32> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.bound == NONE => {
+                return Err(Error::new(crate::error::ErrorKind::ProgramLimit, "too many keys in one operator"));
+            }
+            None => {
+                self.bound += 1;
+                self.bound - 1
+            }
+        };
+        let null = keys.values.is_null(i);
+        match &keys.values {
+            Values::Unit => {}
+            Values::One { words, .. } => self.one.put(slot, if null { 0 } else { words[i] }),
+            Values::Two { words, flags } => {
+                self.two.put(slot, words[i]);
+                let flag = flags.as_ref().map_or(0, |f| f[i]);
+                if flag != 0 || (slot as usize) < self.flags.len() {
+                    self.flags.grow(slot as usize + 1, 0);
+                    *self.flags.get_mut(slot) = flag;
+                }
+            }
+            values => {
+                let place = if null { NOWHERE } else { self.arena.add(values.bytes(i)) };
+                self.places.put(slot, place);
+            }
+        }
+        if null {
+            self.null_slot = slot;
+        } else {
+            self.table.insert(tag_of(keys.hashes[i]), slot);
+        }
+        Ok(slot)
+    }
+
+    /// The key columns of these slots.
+    pub fn gather(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let null = |slot: u32| slot == self.null_slot;
+        let nulls = || {
+            (self.null_slot != NONE).then(|| slots.iter().map(|s| !null(*s)).collect::<NullBuffer>())
+        };
+        Ok(match &self.layout {
+            Layout::Unit => vec![],
+            Layout::One(kind) => {
+                vec![column_of(&self.types[0], *kind, self.one.gather(slots), nulls())?]
+            }
+            Layout::Two(a, b) => {
+                let nulls = |bit: u8| {
+                    (!self.flags.is_empty())
+                        .then(|| slots.iter().map(|s| self.flag(*s) & bit == 0).collect::<NullBuffer>())
+                };
+                let first = slots.iter().map(|s| self.two.get(*s)[0]).collect();
+                let second = slots.iter().map(|s| self.two.get(*s)[1]).collect();
+                vec![
+                    column_of(&self.types[0], *a, first, nulls(NULL_A))?,
+                    column_of(&self.types[1], *b, second, nulls(NULL_B))?,
+                ]
+            }
+            Layout::Bytes if self.types[0] == DataType::Utf8 => {
+                let mut builder = StringBuilder::with_capacity(slots.len(), slots.len() * 16);
+                for slot in slots {
+                    match null(*slot) {
+                        true => builder.append_null(),
+                        false => {
+                            let bytes = self.arena.get(*self.places.get(*slot));
+                            let text = std::str::from_utf8(bytes);
+                            builder.append_value(text.map_err(|_| Error::internal("a text key that is not UTF-8"))?);
+                        }
+                    }
+                }
+                vec![Arc::new(builder.finish())]
+            }
+            Layout::Bytes => {
+                let mut builder = GenericBinaryBuilder::<i32>::with_capacity(slots.len(), slots.len() * 16);
+                for slot in slots {
+                    match null(*slot) {
+                        true => builder.append_null(),
+                        false => builder.append_value(self.arena.get(*self.places.get(*slot))),
+                    }
+                }
+                vec![Arc::new(builder.finish())]
+            }
+            Layout::Rows(encoder) => {
+                encoder.decode_bytes(slots.iter().map(|s| self.arena.get(*self.places.get(*s))))?
+            }
+        })
+    }
+
+    /// Forgets the keys of these slots (each in use, each once).
+    pub fn remove(&mut self, slots: &[u32]) -> Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let mut hashes = Vec::new();
+        hash_columns(&self.gather(slots)?, &mut hashes);
+        for (k, slot) in slots.iter().enumerate() {
+            if *slot == self.null_slot {
+                self.null_slot = NONE;
+            } else if !hashes.is_empty() && !self.table.remove(tag_of(hashes[k]), *slot) {
+                return Err(Error::internal("a key to remove is not in the index"));
+            }
+            if matches!(self.layout, Layout::Bytes | Layout::Rows(_)) {
+                let place = std::mem::replace(self.places.get_mut(*slot), NOWHERE);
+                if place != NOWHERE {
+                    self.arena.remove(place);
+                }
+            }
+            if (*slot as usize) < self.flags.len() {
+                *self.flags.get_mut(*slot) = FREE;
+            }
+            self.free.push(*slot);
+        }
+        if self.arena.wants_rewrite() {
+            self.rewrite_arena();
+        }
+        Ok(())
+    }
+
+    fn rewrite_arena(&mut self) {
+        let old = std::mem::take(&mut self.arena);
+        for slot in 0..self.places.len() as u32 {
+            let place = self.places.get_mut(slot);
+            if *place != NOWHERE {
+                *place = self.arena.add(old.get(*place));
+            }
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.table.bytes()
+            + self.one.bytes()
+            + self.two.bytes()
+            + self.places.bytes()
+            + self.arena.bytes()
+            + self.flags.bytes()
+            + self.free.capacity() * 4
+    }
+}
+
+fn some_nulls(array: &ArrayRef) -> Option<NullBuffer> {
+    array.nulls().filter(|n| n.null_count() > 0).cloned()
+}
+
+fn two_words(columns: &[ArrayRef], a: WordKind, b: WordKind) -> Values {
+    let (first, second) = (words_of(&columns[0], a), words_of(&columns[1], b));
+    let mut words: Vec<[u64; 2]> = first.iter().zip(second.iter()).map(|(a, b)| [*a, *b]).collect();
+    let mut flags = None;
+    for (column, (at, bit)) in columns.iter().zip([(0, NULL_A), (1, NULL_B)]) {
+        if let Some(nulls) = some_nulls(column) {
+            let flags = flags.get_or_insert_with(|| vec![0_u8; words.len()]);
+            for i in (0..words.len()).filter(|i| nulls.is_null(*i)) {
+                words[i][at] = 0;
+                flags[i] |= bit;
+            }
+        }
+    }
+    Values::Two { words, flags }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{BinaryArray, Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray};
+    use rand::{Rng, SeedableRng};
+    use std::collections::HashMap;
+
+    fn columns(types: &[DataType], picks: &[Vec<Option<i64>>]) -> Vec<ArrayRef> {
+        types
+            .iter()
+            .enumerate()
+            .map(|(c, t)| {
+                let v = picks.iter().map(|row| row[c]);
+                match t {
+                    DataType::Int64 => Arc::new(v.collect::<Int64Array>()) as ArrayRef,
+                    DataType::Int32 => Arc::new(v.map(|x| x.map(|x| x as i32)).collect::<Int32Array>()),
+                    DataType::Float64 => Arc::new(v.map(|x| x.map(|x| x as f64 - 2.0)).collect::<Float64Array>()),
+                    DataType::Utf8 => Arc::new(v.map(|x| x.map(|x| "é".repeat(x as usize % 50) + &x.to_string())).collect::<StringArray>()),
+                    DataType::Binary => Arc::new(v.map(|x| x.map(|x| x.to_le_bytes())).collect::<BinaryArray>()),
+                    _ => Arc::new(v.map(|x| x.map(i128::from)).collect::<Decimal128Array>()),
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_layout_agrees_with_a_map_under_inserts_finds_and_removals() {
+        let layouts: Vec<Vec<DataType>> = vec![
+            vec![],
+            vec![DataType::Int64],
+            vec![DataType::Float64],
+            vec![DataType::Int32, DataType::Int64],
+            vec![DataType::Utf8],
+            vec![DataType::Binary],
+            vec![DataType::Utf8, DataType::Int64],
+            vec![DataType::Decimal128(38, 10)],
+        ];
+        for types in layouts {
+            let seed = 42;
+            println!("{types:?} seed {seed}");
+            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+            let mut index = KeyIndex::new(types.clone()).unwrap();
+            let mut model: HashMap<Vec<Option<i64>>, u32> = HashMap::new();
+            for round in 0..30 {
+                let n = rng.random_range(1..400);
+                let picks: Vec<Vec<Option<i64>>> = (0..n)
+                    .map(|_| types.iter().map(|_| rng.random_bool(0.95).then(|| rng.random_range(0..3000))).collect())
+                    .collect();
+                let keys = index.prepare(&columns(&types, &picks), n).unwrap();
+                let mut slots = vec![];
+                index.find(&keys, &mut slots);
+                for (p, s) in picks.iter().zip(&slots) {
+                    assert_eq!(model.get(p).copied().unwrap_or(NONE), *s);
+                }
+                index.find_or_insert(&keys, &mut slots).unwrap();
+                for (p, s) in picks.iter().zip(&slots) {
+                    assert_eq!(model.entry(p.clone()).or_insert(*s), s);
+                }
+                let distinct: std::collections::HashSet<u32> = model.values().copied().collect();
+                assert_eq!(distinct.len(), model.len());
+                assert_eq!(index.len(), model.len());
+                let all: Vec<_> = model.iter().map(|(k, s)| (k.clone(), *s)).collect();
+                let order: Vec<u32> = all.iter().map(|x| x.1).collect();
+                let wanted: Vec<Vec<Option<i64>>> = all.iter().map(|x| x.0.clone()).collect();
+                for (a, b) in index.gather(&order).unwrap().iter().zip(columns(&types, &wanted)) {
+                    assert_eq!(a, &b);
+                }
+                if round % 3 == 2 {
+                    let gone: Vec<u32> = all.iter().filter(|_| rng.random_bool(0.7)).map(|x| x.1).collect();
+                    index.remove(&gone).unwrap();
+                    model.retain(|_, s| !gone.contains(s));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_index_costs_less_than_a_kilobyte() {
+        assert!(KeyIndex::new(vec![DataType::Int64]).unwrap().bytes() < 1000);
+    }
+}
