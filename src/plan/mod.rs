@@ -10,6 +10,8 @@
 pub mod explain;
 pub mod facts;
 pub mod lower;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
@@ -28,8 +30,38 @@ pub type NodeId = usize;
 pub struct Plan {
     /// The nodes, inputs first.
     pub nodes: Vec<PlanNode>,
-    /// Positions of the event-time column watermark etc. are facts of the last node.
+    /// Columns of the result, named and typed as the view shows them; the last node's columns have the same
+    /// types in the same order, its names may differ.
+    pub schema: SchemaRef,
+    /// When the result shows its rows.
     pub emit: Emit,
+}
+
+impl Plan {
+    /// The node that gives the result.
+    pub fn root(&self) -> &PlanNode {
+        self.nodes.last().expect("a plan has at least one node")
+    }
+
+    /// What is known of the result: its unique keys, whether it is append-only, its watermark columns.
+    pub fn facts(&self) -> &Facts {
+        &self.root().facts
+    }
+
+    /// The relations the plan reads, each once, in ascending order.
+    pub fn relations(&self) -> Vec<ObjectId> {
+        let mut ids: Vec<ObjectId> = self
+            .nodes
+            .iter()
+            .filter_map(|n| match n.op {
+                Op::Input { relation, .. } => Some(relation),
+                _ => None,
+            })
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
 }
 
 /// When a view shows its rows.

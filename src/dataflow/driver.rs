@@ -1,0 +1,468 @@
+//! The engine: which dataflows exist, which of them an epoch touches, and the worker threads that run them.
+//!
+//! Boundary: the only part of `dataflow` that the coordinator calls.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use super::exchange::{Delivery, Mailboxes};
+use super::introspect::DataflowStats;
+use super::worker::{Active, Answer, Command, FinishCommand, RunResult, Shared, StepCommand, Worker};
+use super::{DataflowSpec, EpochInput, StepReport, Target};
+use crate::catalog::ObjectId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expr::eval_error;
+use crate::time::{EventTime, Watermark};
+use crate::zset::ZBatch;
+use crate::zset::consolidate::consolidate;
+
+/// Plans nest deeply, and expressions recurse.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// What the engine knows of a dataflow.
+struct Dataflow {
+    spec: Arc<DataflowSpec>,
+    /// Relations it reads.
+    inputs: Vec<ObjectId>,
+    hydrating: bool,
+    timer: Option<EventTime>,
+    waits: bool,
+    state_bytes: usize,
+    watermark: Watermark,
+}
+
+/// Where commands go: one worker needs no thread, so nothing is handed over.
+enum Crew {
+    Inline(Box<Worker>),
+    Threads { senders: Vec<Sender<Command>>, answers: Receiver<Answer>, threads: Vec<JoinHandle<()>> },
+}
+
+/// All running dataflows and the workers that run them.
+pub struct Engine {
+    crew: Crew,
+    shared: Arc<Shared>,
+    dataflows: BTreeMap<ObjectId, Dataflow>,
+    /// Dataflows that read a relation.
+    readers: HashMap<ObjectId, Vec<ObjectId>>,
+    /// Watermarks of tables and sources.
+    watermarks: HashMap<ObjectId, Watermark>,
+    timers: BTreeSet<(EventTime, ObjectId)>,
+    memory_limit: Option<usize>,
+}
+
+impl Engine {
+    /// Starts the workers; between 1 and 256 of them.
+    pub fn start(workers: usize) -> Engine {
+        Engine::start_with(workers, Delivery::AsArrived)
+    }
+
+    /// Starts the workers with a certain order of delivery between them.
+    pub fn start_with(workers: usize, delivery: Delivery) -> Engine {
+        let workers = workers.clamp(1, 256);
+        let shared = Arc::new(Shared {
+            transport: Arc::new(Mailboxes::new(workers, delivery)),
+            barrier: Barrier::new(workers),
+            failed: Mutex::default(),
+        });
+        let crew = if workers == 1 {
+            Crew::Inline(Box::new(Worker::new(0, 1, shared.clone())))
+        } else {
+            start_threads(workers, &shared)
+        };
+        Engine {
+            crew,
+            shared,
+            dataflows: BTreeMap::new(),
+            readers: HashMap::new(),
+            watermarks: HashMap::new(),
+            timers: BTreeSet::new(),
+            memory_limit: None,
+        }
+    }
+
+    /// The most bytes of operator state that all dataflows together may hold; the largest one is stopped when
+    /// they hold more.
+    pub fn set_memory_limit(&mut self, bytes: Option<usize>) {
+        self.memory_limit = bytes;
+    }
+
+    /// Adds a dataflow. It is hydrating: feed it with [`Engine::hydrate_slice`] and end with
+    /// [`Engine::finish_hydration`]. Changes of its inputs in steps between are kept for it.
+    pub fn create(&mut self, spec: DataflowSpec) -> Result<()> {
+        if self.dataflows.contains_key(&spec.id) {
+            return Err(Error::internal(format!("dataflow {} is there already", spec.id)));
+        }
+        let inputs = spec.plan.relations();
+        if let Some(later) = inputs.iter().find(|i| **i >= spec.id) {
+            return Err(Error::internal(format!("dataflow {} reads {later}, which is younger", spec.id)));
+        }
+        let spec = Arc::new(spec);
+        let results = self.command(Command::Create(spec.clone())).results;
+        if let Some(e) = results.into_iter().find_map(|r| r.failure) {
+            self.command(Command::Drop(spec.id));
+            return Err(e);
+        }
+        for input in &inputs {
+            self.readers.entry(*input).or_default().push(spec.id);
+        }
+        let id = spec.id;
+        let dataflow = Dataflow {
+            spec,
+            inputs,
+            hydrating: true,
+            timer: None,
+            waits: false,
+            state_bytes: 0,
+            watermark: Watermark::NONE,
+        };
+        self.dataflows.insert(id, dataflow);
+        Ok(())
+    }
+
+    /// Removes a dataflow and its state; unknown ids are no error.
+    pub fn drop(&mut self, id: ObjectId) {
+        let Some(dataflow) = self.dataflows.remove(&id) else { return };
+        for input in &dataflow.inputs {
+            if let Some(readers) = self.readers.get_mut(input) {
+                readers.retain(|r| *r != id);
+                if readers.is_empty() {
+                    self.readers.remove(input);
+                }
+            }
+        }
+        if let Some(t) = dataflow.timer {
+            self.timers.remove(&(t, id));
+        }
+        self.command(Command::Drop(id));
+    }
+
+    /// Whether this dataflow exists and has not failed.
+    pub fn contains(&self, id: ObjectId) -> bool {
+        self.dataflows.contains_key(&id)
+    }
+
+    /// Closes an epoch: runs every dataflow that the changes, a due timer or a moved watermark concern. The
+    /// changes are applied to the views when this returns.
+    pub fn step(&mut self, input: EpochInput) -> Result<StepReport> {
+        let active = self.active(&input);
+        let mut report = StepReport::default();
+        if !active.is_empty() {
+            let step = StepCommand { epoch: input.epoch, now: input.now, changes: input.changes, active };
+            let results = self.command(Command::Step(Arc::new(step))).results;
+            self.gather(results, input.epoch, &mut report)?;
+        }
+        report.next_timer = self.timers.first().map(|(t, _)| *t);
+        Ok(report)
+    }
+
+    /// Absorbs a part of the snapshots of a hydrating dataflow's inputs.
+    pub fn hydrate_slice(&mut self, id: ObjectId, slice: Vec<(ObjectId, Vec<ZBatch>)>) -> Result<()> {
+        self.hydrating(id)?;
+        let results = self.command(Command::Hydrate(id, Arc::new(slice))).results;
+        let mut bytes = 0;
+        let mut failure = None;
+        for result in results {
+            bytes += result.state_bytes;
+            failure = failure.or(result.failure);
+        }
+        let others: usize = self.dataflows.values().map(|d| d.state_bytes).sum();
+        let dataflow = self.hydrating(id)?;
+        let before = std::mem::replace(&mut dataflow.state_bytes, bytes);
+        if failure.is_none() && self.memory_limit.is_some_and(|limit| others - before + bytes > limit) {
+            failure = Some(out_of_memory(bytes));
+        }
+        match failure {
+            Some(e) => {
+                self.drop(id);
+                Err(e)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a hydration at the border after `input.epoch`: absorbs what was kept back and closes. The view's
+    /// rows begin at that epoch. `changes` of the input are ignored, its watermarks are taken over.
+    pub fn finish_hydration(&mut self, id: ObjectId, input: EpochInput) -> Result<StepReport> {
+        self.hydrating(id)?;
+        for (relation, watermark) in &input.watermarks {
+            self.watermarks.insert(*relation, *watermark);
+        }
+        let watermarks = self.input_watermarks(id);
+        let dataflow = Active { id, watermarks, is_read: false };
+        let finish = FinishCommand { epoch: input.epoch, now: input.now, dataflow };
+        let results = self.command(Command::Finish(Arc::new(finish))).results;
+        if let Some(d) = self.dataflows.get_mut(&id) {
+            d.hydrating = false;
+        }
+        self.renew_watermark(id);
+        let mut report = StepReport::default();
+        self.gather(results, input.epoch, &mut report)?;
+        report.next_timer = self.timers.first().map(|(t, _)| *t);
+        Ok(report)
+    }
+
+    /// Figures of all dataflows, summed over the workers.
+    pub fn stats(&mut self) -> Vec<DataflowStats> {
+        let mut all: BTreeMap<ObjectId, DataflowStats> = BTreeMap::new();
+        for stats in self.command(Command::Stats).stats {
+            match all.get_mut(&stats.id) {
+                Some(sum) => sum.merge(&stats),
+                None => {
+                    all.insert(stats.id, stats);
+                }
+            }
+        }
+        all.into_values().collect()
+    }
+
+    /// Bytes of state of all dataflows, as of the last epoch that each took part in.
+    pub fn state_bytes(&self) -> usize {
+        self.dataflows.values().map(|d| d.state_bytes).sum()
+    }
+
+    /// The watermark that a table, source or view has.
+    pub fn watermark(&self, relation: ObjectId) -> Watermark {
+        match self.dataflows.get(&relation) {
+            Some(d) => d.watermark,
+            None => self.watermarks.get(&relation).copied().unwrap_or(Watermark::NONE),
+        }
+    }
+
+    fn hydrating(&mut self, id: ObjectId) -> Result<&mut Dataflow> {
+        self.dataflows
+            .get_mut(&id)
+            .filter(|d| d.hydrating)
+            .ok_or_else(|| Error::internal(format!("dataflow {id} is not being hydrated")))
+    }
+
+    fn input_watermarks(&self, id: ObjectId) -> Vec<(ObjectId, Watermark)> {
+        let inputs = self.dataflows.get(&id).map_or(&[][..], |d| &d.inputs);
+        inputs.iter().map(|i| (*i, self.watermark(*i))).collect()
+    }
+
+    /// Computes a dataflow's watermark again; whether it has moved.
+    fn renew_watermark(&mut self, id: ObjectId) -> bool {
+        let least = self.input_watermarks(id).iter().map(|(_, w)| *w).min().unwrap_or(Watermark::FINAL);
+        match self.dataflows.get_mut(&id) {
+            Some(d) if d.watermark < least => {
+                d.watermark = least;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The dataflows that this epoch touches, in the order of their ids.
+    fn active(&mut self, input: &EpochInput) -> Vec<Active> {
+        let mut active: BTreeSet<ObjectId> = BTreeSet::new();
+        let mut reached: BTreeSet<ObjectId> = BTreeSet::new();
+        for (relation, batches) in &input.changes {
+            if batches.iter().any(|b| !b.is_empty()) {
+                reached.extend(self.readers.get(relation).into_iter().flatten());
+            }
+        }
+        reached.extend(self.timers.iter().take_while(|(t, _)| *t <= input.now).map(|(_, id)| *id));
+        // Ids ascend along dependencies, so everything moved is known before a reader is looked at.
+        let mut moved: BTreeSet<ObjectId> = BTreeSet::new();
+        for (relation, watermark) in &input.watermarks {
+            let old = self.watermarks.entry(*relation).or_default();
+            if *watermark > *old {
+                *old = *watermark;
+                moved.extend(self.readers.get(relation).into_iter().flatten());
+            }
+        }
+        while let Some(id) = moved.pop_first() {
+            let Some(dataflow) = self.dataflows.get(&id) else { continue };
+            if dataflow.hydrating {
+                continue;
+            }
+            if dataflow.waits {
+                reached.insert(id);
+            }
+            if self.renew_watermark(id) {
+                moved.extend(self.readers.get(&id).into_iter().flatten());
+            }
+        }
+        while let Some(id) = reached.pop_first() {
+            active.insert(id);
+            if self.dataflows.get(&id).is_some_and(|d| !d.hydrating) {
+                reached.extend(self.readers.get(&id).into_iter().flatten());
+            }
+        }
+        active
+            .iter()
+            .map(|id| Active {
+                id: *id,
+                watermarks: self.input_watermarks(*id),
+                is_read: self.readers.get(id).is_some_and(|r| !r.is_empty()),
+            })
+            .collect()
+    }
+
+    /// Sends a command to all workers and waits for all answers.
+    fn command(&mut self, command: Command) -> Answer {
+        self.shared.failed.lock().clear();
+        match &mut self.crew {
+            Crew::Inline(worker) => worker.execute(&command),
+            Crew::Threads { senders, answers, .. } => {
+                for sender in senders.iter() {
+                    // A worker ends only when the engine is dropped.
+                    let _ = sender.send(command.clone());
+                }
+                let mut all = Answer::default();
+                for _ in 0..senders.len() {
+                    if let Ok(answer) = answers.recv() {
+                        all.results.extend(answer.results);
+                        all.stats.extend(answer.stats);
+                    }
+                }
+                all
+            }
+        }
+    }
+
+    /// Puts the workers' results together, and stops what has failed or is too large.
+    fn gather(
+        &mut self,
+        results: Vec<RunResult>,
+        epoch: crate::time::Epoch,
+        report: &mut StepReport,
+    ) -> Result<()> {
+        let mut merged: BTreeMap<ObjectId, RunResult> = BTreeMap::new();
+        for result in results {
+            match merged.get_mut(&result.id) {
+                None => {
+                    merged.insert(result.id, result);
+                }
+                Some(sum) => {
+                    sum.changelog.extend(result.changelog);
+                    sum.errors.extend(result.errors);
+                    sum.next_timer = sum.next_timer.into_iter().chain(result.next_timer).min();
+                    sum.waits |= result.waits;
+                    sum.state_bytes += result.state_bytes;
+                    if sum.failure.is_none() {
+                        sum.failure = result.failure;
+                    }
+                }
+            }
+        }
+        for (id, mut result) in merged {
+            let Some(dataflow) = self.dataflows.get_mut(&id) else { continue };
+            if result.failure.is_none() && !result.errors.is_empty() {
+                result.failure = settle_errors(dataflow, id, epoch, &result.errors, report).err();
+            }
+            if let Some(e) = result.failure {
+                report.failed.push((id, e));
+                continue;
+            }
+            dataflow.waits = result.waits;
+            dataflow.state_bytes = result.state_bytes;
+            if dataflow.timer != result.next_timer {
+                if let Some(t) = dataflow.timer {
+                    self.timers.remove(&(t, id));
+                }
+                if let Some(t) = result.next_timer {
+                    self.timers.insert((t, id));
+                }
+                dataflow.timer = result.next_timer;
+            }
+            if dataflow.spec.keep_changelog {
+                report.changelogs.push((id, result.changelog));
+            }
+        }
+        self.enforce_memory_limit(report);
+        for (id, _) in &report.failed {
+            self.drop(*id);
+        }
+        Ok(())
+    }
+
+    /// Picks the largest dataflows to stop until the rest fits; of equals the newest.
+    fn enforce_memory_limit(&mut self, report: &mut StepReport) {
+        let Some(limit) = self.memory_limit else { return };
+        let mut total = self.state_bytes();
+        let mut sizes: Vec<(usize, ObjectId)> =
+            self.dataflows.iter().map(|(id, d)| (d.state_bytes, *id)).collect();
+        sizes.sort_unstable();
+        while total > limit
+            && let Some((bytes, id)) = sizes.pop()
+            && bytes > 0
+        {
+            total -= bytes;
+            if !report.failed.iter().any(|(f, _)| *f == id) {
+                report.failed.push((id, out_of_memory(bytes)));
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Crew::Threads { senders, threads, .. } = &mut self.crew {
+            senders.clear();
+            for thread in threads.drain(..) {
+                // A panic of a worker has been told where it happened.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn out_of_memory(bytes: usize) -> Error {
+    Error::new(ErrorKind::OutOfMemory, "out of memory for operator state")
+        .with_detail(format!(
+            "The dataflow held {bytes} bytes when the limit for all dataflows was exceeded."
+        ))
+        .with_hint("Raise the memory limit, or let the view keep less (time bounds, windows that close).")
+}
+
+/// Consolidates the errors of all workers and writes them to the view's error relation: a retraction may come
+/// from another worker than the error did.
+fn settle_errors(
+    dataflow: &Dataflow,
+    id: ObjectId,
+    epoch: crate::time::Epoch,
+    errors: &[ZBatch],
+    report: &mut StepReport,
+) -> Result<()> {
+    let net = consolidate(&eval_error::schema(), errors)?;
+    if net.is_empty() {
+        return Ok(());
+    }
+    if let Target::View(_, relation) = &dataflow.spec.target {
+        relation.apply(0, epoch, &net)?;
+    }
+    report.errors.push((id, vec![net]));
+    Ok(())
+}
+
+fn start_threads(workers: usize, shared: &Arc<Shared>) -> Crew {
+    let (reply, answers) = channel();
+    let mut senders = Vec::with_capacity(workers);
+    let mut threads = Vec::with_capacity(workers);
+    for index in 0..workers {
+        let (sender, commands) = channel::<Command>();
+        let (reply, shared) = (reply.clone(), shared.clone());
+        let run = move || {
+            let mut worker = Worker::new(index, workers, shared);
+            while let Ok(command) = commands.recv() {
+                let answer = worker.execute(&command);
+                if reply.send(answer).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .stack_size(STACK_BYTES)
+            .spawn(run)
+            .expect("the system gives a thread per worker when the server starts");
+        senders.push(sender);
+        threads.push(thread);
+    }
+    Crew::Threads { senders, answers, threads }
+}

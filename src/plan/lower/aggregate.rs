@@ -1,0 +1,207 @@
+//! GROUP BY and aggregates: a Map computes keys and arguments, an Exchange brings the keys together, a Reduce
+//! keeps the groups.
+//!
+//! Boundary: knows which aggregates have an operator; the rest is refused by name.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{Aggregate, Expr};
+
+use super::expression::{ExprList, columns_of, strip};
+use super::{Extra, Lowering, Request, not_closable, unique_schema};
+use crate::error::{Error, Result};
+use crate::expr::aggregate::{AggregateCall, AggregateKind};
+use crate::plan::{Emit, NodeId, Op};
+
+impl Lowering<'_> {
+    pub(super) fn aggregate(&mut self, aggregate: &Aggregate, request: Request) -> Result<NodeId> {
+        let input_schema = aggregate.input.schema();
+        let groups = aggregate.group_expr.len();
+        let mut list = ExprList::default();
+        // Output column of each logical column: equal group expressions share one.
+        let mut group_at = Vec::with_capacity(groups);
+        for e in &aggregate.group_expr {
+            if matches!(e, Expr::GroupingSet(_)) {
+                return Err(Error::unsupported(
+                    "GROUPING SETS, ROLLUP and CUBE are not supported in a materialized view",
+                )
+                .with_hint("Write one GROUP BY per set and combine them with UNION ALL."));
+            }
+            group_at.push(list.add(e.clone(), input_schema)?);
+        }
+        let keys = list.exprs.len();
+        let needed = self.needed_aggregates(aggregate, &request)?;
+        let mut calls = Vec::with_capacity(needed.len());
+        for i in &needed {
+            let field = aggregate.schema.field(groups + i);
+            calls.push(call(&aggregate.aggr_expr[*i], field, input_schema, &mut list)?);
+        }
+        if list.exprs.is_empty() {
+            // count(*) reads no column, but a batch needs one to have rows.
+            let any = Request::columns(input_schema, &[]).needed(input_schema)?;
+            if let Some(first) = any.first() {
+                list.add(super::column_of(input_schema, *first), input_schema)?;
+            } else {
+                list.add(Expr::Literal(ScalarValue::Boolean(Some(true)), None), input_schema)?;
+            }
+        }
+        let below = Request { exprs: list.exprs, fields: list.fields, predicates: vec![] };
+        let node = self.request(&aggregate.input, below)?;
+        let node = self.reduce(node, keys, calls)?;
+        // Which logical column each output column is; a group that is repeated is found through its first copy.
+        let mut columns: Vec<usize> = (0..keys)
+            .map(|k| group_at.iter().position(|g| *g == k).expect("every key comes from a group expression"))
+            .collect();
+        columns.extend(needed.iter().map(|i| groups + i));
+        let canonical: Vec<Expr> = (0..aggregate.schema.fields().len())
+            .map(|i| {
+                let i = if i < groups { columns[group_at[i]] } else { i };
+                super::column_of(&aggregate.schema, i)
+            })
+            .collect();
+        let request = request.below(&aggregate.schema, &canonical)?;
+        self.finish(node, &columns, &aggregate.schema, request)
+    }
+
+    /// The aggregates that are read; at least one where there is no group to carry the row.
+    fn needed_aggregates(&self, aggregate: &Aggregate, request: &Request) -> Result<Vec<usize>> {
+        let groups = aggregate.group_expr.len();
+        let mut read = vec![false; aggregate.aggr_expr.len()];
+        for e in request.exprs.iter().chain(&request.predicates) {
+            for c in columns_of(e, &aggregate.schema)? {
+                if c >= groups {
+                    read[c - groups] = true;
+                }
+            }
+        }
+        if groups == 0 && !read.contains(&true) && !read.is_empty() {
+            read[0] = true;
+        }
+        Ok(read.iter().enumerate().filter(|(_, r)| **r).map(|(i, _)| i).collect())
+    }
+
+    /// A Reduce over the first `keys` columns of `node`; its output is the keys, then the calls.
+    fn reduce(&mut self, node: NodeId, keys: usize, calls: Vec<AggregateCall>) -> Result<NodeId> {
+        let key_columns: Vec<usize> = (0..keys).collect();
+        let (node, close) =
+            if keys == 0 { (node, None) } else { self.with_close_column(node, &key_columns)? };
+        if self.emit == Emit::OnWindowClose && close.is_none() {
+            return Err(not_closable());
+        }
+        let schema = self.nodes[node].schema.clone();
+        let all_keys: Vec<usize> = match close {
+            Some(c) if c >= keys => (0..keys).chain([c]).collect(),
+            _ => key_columns.clone(),
+        };
+        let window_end = close.and_then(|c| all_keys.iter().position(|k| *k == c));
+        let node = self.exchange_for_grouping(node, &all_keys);
+        let emit = if window_end.is_some() { self.emit } else { Emit::OnUpdate };
+        let input = self.facts(node);
+        let mut facts = input.project(|c| all_keys.iter().position(|k| *k == c));
+        facts.unique_keys.clear();
+        facts.add_key((0..keys).collect());
+        facts.append_only = emit == Emit::OnWindowClose;
+        if !facts.append_only {
+            // A group changes until it closes, so its row is retracted later than its time.
+            facts.watermarks.clear();
+        }
+        if input.append_only && window_end.is_none() && keys > 0 {
+            facts.unbounded_state.push("GROUP BY keeps every group it has seen.".into());
+        }
+        let extra = Extra {
+            partition: self.extras[node]
+                .partition
+                .as_ref()
+                .and_then(|p| p.iter().map(|c| all_keys.iter().position(|k| k == c)).collect()),
+            complete: if emit == Emit::OnWindowClose { window_end.into_iter().collect() } else { vec![] },
+        };
+        let mut fields: Vec<Field> = all_keys.iter().map(|k| schema.field(*k).clone()).collect();
+        fields.extend(
+            calls.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.kind != AggregateKind::Count)),
+        );
+        let extra_key = all_keys.len() > keys;
+        let calls_len = calls.len();
+        let out = unique_schema(fields);
+        let op = Op::Reduce { keys: all_keys, aggregates: calls, window_end, emit };
+        let node = self.add(op, vec![node], out.clone(), facts, extra);
+        if !extra_key {
+            return Ok(node);
+        }
+        // Drop the column of the closing time, which follows the keys.
+        let kept: Vec<usize> = (0..keys).chain(keys + 1..keys + 1 + calls_len).collect();
+        let exprs = kept.iter().map(|i| super::column_named(&out, *i)).collect();
+        let fields = kept.iter().map(|i| out.fields()[*i].clone()).collect();
+        self.map(node, vec![], exprs, fields)
+    }
+}
+
+/// One aggregate call, its argument and filter added to `list`.
+fn call(expr: &Expr, field: &Arc<Field>, input: &DFSchema, list: &mut ExprList) -> Result<AggregateCall> {
+    let expr = strip(expr);
+    let Expr::AggregateFunction(AggregateFunction { func, params }) = &expr else {
+        return Err(Error::internal(format!("aggregate {expr} is not a function call")));
+    };
+    let name = func.name().to_ascii_lowercase();
+    let kind = match name.as_str() {
+        "count" => AggregateKind::Count,
+        "sum" => AggregateKind::Sum,
+        "avg" | "mean" => AggregateKind::Avg,
+        "min" => AggregateKind::Min,
+        "max" => AggregateKind::Max,
+        _ => {
+            return Err(Error::unsupported(format!(
+                "aggregate {name}() is not supported in a materialized view"
+            ))
+            .with_hint("Supported are count, sum, avg, min and max, each with DISTINCT and FILTER."));
+        }
+    };
+    let argument = match params.args.as_slice() {
+        [] if kind == AggregateKind::Count => None,
+        [one] if kind == AggregateKind::Count && counts_rows(one) && !params.distinct => None,
+        [one] => Some(list.add(one.clone(), input)?),
+        _ => {
+            return Err(Error::unsupported(format!(
+                "{name}() of several arguments is not supported in a materialized view"
+            )));
+        }
+    };
+    if let Some(a) = argument {
+        let t = list.fields[a].data_type();
+        let fits = match kind {
+            AggregateKind::Sum => t.is_numeric(),
+            AggregateKind::Avg => t.is_floating(),
+            _ => true,
+        };
+        if !fits {
+            return Err(Error::unsupported(format!("{name}({t}) is not supported in a materialized view")));
+        }
+    }
+    let filter = params.filter.as_ref().map(|f| list.add(f.as_ref().clone(), input)).transpose()?;
+    let data_type = field.data_type().clone();
+    if kind == AggregateKind::Count && data_type != DataType::Int64 {
+        return Err(Error::internal(format!("count() of type {data_type}")));
+    }
+    Ok(AggregateCall {
+        kind,
+        argument,
+        filter,
+        // min and max of a set are those of the multiset.
+        distinct: params.distinct && !matches!(kind, AggregateKind::Min | AggregateKind::Max),
+        name: field.name().clone(),
+        data_type,
+    })
+}
+
+/// Whether `count(expr)` counts every row.
+#[allow(deprecated)]
+fn counts_rows(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => !value.is_null(),
+        Expr::Wildcard { .. } => true,
+        Expr::Alias(a) => counts_rows(&a.expr),
+        _ => false,
+    }
+}
