@@ -76,7 +76,7 @@ fn writer(address: &Address, number: u64, stop: &AtomicBool, done: &AtomicU64) {
         match result {
             Ok(_) => drop(done.fetch_add(1, Ordering::Relaxed)),
             Err(WireError::Lost(_)) => session = None,
-            Err(e) if matches!(e.code(), "40001" | "57P01" | "57P03") => drop(open.run("ROLLBACK")),
+            Err(e) if matches!(e.code(), "40001" | "57P01" | "57P03" | "57014") => drop(open.run("ROLLBACK")),
             Err(e) => panic!("a transfer failed: {e}"),
         }
     }
@@ -106,7 +106,7 @@ fn reader(address: &Address, stop: &AtomicBool) -> u64 {
                 seen += 1;
             }
             Err(WireError::Lost(_)) => session = None,
-            Err(e) if matches!(e.code(), "57P01" | "57P03") => session = None,
+            Err(e) if matches!(e.code(), "57P01" | "57P03" | "57014") => session = None,
             Err(e) => panic!("{sql}: {e}"),
         }
     }
