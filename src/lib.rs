@@ -2,8 +2,5 @@
 pub mod error;
 pub mod time;
 pub mod types;
-pub mod zset;
-pub mod expr;
 pub mod catalog;
-pub mod plan;
-pub mod operator;
+pub mod sql;
