@@ -7,6 +7,7 @@
 //! Boundary: reads the catalog, changes nothing, runs nothing.
 
 pub mod dml;
+mod entry;
 pub mod errors;
 pub mod optimize;
 pub mod prepare;
@@ -25,6 +26,11 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use sqlparser::ast::Query;
 
+pub use entry::{
+    bind_check, bind_default, bind_generated, bind_interval_micros, bind_query_text, bind_statement,
+    bind_watermark_delay, evaluate_as, evaluate_constant, reads_system_tables,
+};
+pub use optimize::optimize_for_view;
 pub use provider::SystemTable;
 use resolve::Resolver;
 
