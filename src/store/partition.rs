@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
@@ -633,7 +633,7 @@ impl Merged {
                 let end = chunk.end(row);
                 let slot = chunk_slots.get(row);
                 if end <= horizon {
-                    gone.push(row as u32);
+                    gone.push(row);
                     dropped_slots.extend(slot);
                     continue;
                 }
@@ -647,11 +647,13 @@ impl Merged {
                 kept.push(chunk.rows().clone());
                 continue;
             }
-            let mut keep = vec![true; chunk.len()];
-            gone.iter().for_each(|row| keep[*row as usize] = false);
-            kept.push(filter_record_batch(chunk.rows(), &BooleanArray::from(keep))?);
+            let mut drop = BooleanBufferBuilder::new(chunk.len());
+            drop.append_n(chunk.len(), false);
+            gone.iter().for_each(|row| drop.set_bit(*row, true));
+            let drop = drop.finish();
+            kept.push(filter_record_batch(chunk.rows(), &BooleanArray::new(!&drop, None))?);
             if !chunk_slots.is_empty() {
-                dropped.push(take_record_batch(chunk.rows(), &UInt32Array::from(gone))?);
+                dropped.push(filter_record_batch(chunk.rows(), &BooleanArray::new(drop, None))?);
             }
         }
         let dropped = if dropped.is_empty() { None } else { Some(concat_batches(schema, &dropped)?) };
