@@ -201,6 +201,44 @@ fn joins_of_all_pairs_end_when_they_are_canceled_or_dropped() {
 }
 
 #[test]
+fn a_query_whose_runtime_ends_is_an_error_and_not_a_short_result() {
+    let mut w = world(1000, 1);
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let doomed = std::mem::replace(&mut w.runtime, other);
+    let limits = Limits { memory_bytes: 1 << 20, spill: None };
+    let handle = doomed.handle().clone();
+    doomed.shutdown_background();
+    let plan = w.plan("SELECT k FROM t");
+    let cancel = CancellationToken::new();
+    let stream = start(plan, &w, w.epochs.pin(), w.state.clone(), &limits, &handle, cancel).unwrap();
+    let e = futures::executor::block_on(stream.collect_all()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::AdminShutdown);
+}
+
+/// Figures; run with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn figures() {
+    let w = world(1000, 1);
+    for sql in [
+        "SELECT v FROM t WHERE k = 77",
+        "SELECT count(*) FROM t",
+        "SELECT a.k FROM t a JOIN t b ON a.k = b.k",
+    ] {
+        let plan = w.plan(sql);
+        let n = 300;
+        let started = Instant::now();
+        for _ in 0..n {
+            let limits = Limits { memory_bytes: 1 << 24, spill: None };
+            let (pin, state, cancel) = (w.epochs.pin(), w.state.clone(), CancellationToken::new());
+            let stream = start(plan.clone(), &w, pin, state, &limits, w.runtime.handle(), cancel).unwrap();
+            futures::executor::block_on(stream.collect_all()).unwrap();
+        }
+        println!("{sql}: {:?}", started.elapsed() / n);
+    }
+}
+
+#[test]
 fn failing_expressions_are_errors_of_the_query() {
     let w = world(10, 1);
     assert_eq!(w.run("SELECT 1 / (k - 3) FROM t").unwrap_err().kind(), ErrorKind::DivisionByZero);
