@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator, when};
 
 use super::expression::{ExprList, cast_to, column_of, columns_of, compile, substitute, substitute_some};
 use super::{Extra, Lowering, Request, column_named, is_micros, position_of, temporal, unique_schema};
@@ -53,6 +53,14 @@ impl Lowering<'_> {
     pub(super) fn join(&mut self, join: &Join, request: Request) -> Result<NodeId> {
         match join.join_type {
             JoinType::Inner => self.inner_join(join, request),
+            // A scalar subquery: its one row is always there.
+            JoinType::Left
+                if join.on.is_empty()
+                    && join.filter.as_ref().is_none_or(is_true)
+                    && exactly_one_row(&join.right) =>
+            {
+                self.inner_join(join, request)
+            }
             JoinType::LeftSemi => self.semi_join(join, &join.left, &join.right, true, request),
             JoinType::RightSemi => self.semi_join(join, &join.right, &join.left, false, request),
             JoinType::Left => self.outer_join(join, true, false, request),
@@ -72,8 +80,8 @@ impl Lowering<'_> {
         for (l, r) in &join.on {
             add_key(&mut left, &mut right, l.clone(), r.clone())?;
         }
-        check_null_keys(join, &left, &right)?;
-        let filter = join.filter.iter().flat_map(|f| split_conjunction(f)).cloned();
+        settle_null_keys(join, &mut left, &mut right)?;
+        let filter = join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)).cloned();
         let mut residual = Vec::new();
         for predicate in filter.chain(request.predicates) {
             let columns = columns_of(&predicate, &join.schema)?;
@@ -330,7 +338,7 @@ impl Lowering<'_> {
             let (x, y) = if kept_is_left { (l, r) } else { (r, l) };
             add_key(&mut a, &mut b, x.clone(), y.clone())?;
         }
-        check_null_keys(join, &a, &b)?;
+        settle_null_keys(join, &mut a, &mut b)?;
         if a.keys.is_empty() {
             return Err(Error::unsupported(
                 "this join is supported in a materialized view only with equality between the two sides",
@@ -349,7 +357,7 @@ impl Lowering<'_> {
         request: Request,
     ) -> Result<NodeId> {
         let (mut a, b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
-        if join.filter.is_some() {
+        if !join.filter.as_ref().is_none_or(is_true) {
             return Err(one_sided_only("IN and EXISTS"));
         }
         let schema = kept.schema().clone();
@@ -377,7 +385,7 @@ impl Lowering<'_> {
         request: Request,
     ) -> Result<NodeId> {
         let (a, b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
-        if join.filter.is_some() {
+        if !join.filter.as_ref().is_none_or(is_true) {
             return Err(one_sided_only("NOT EXISTS"));
         }
         let nullable = |s: &Side<'_>| s.keys.iter().any(|k| k.nullable(s.schema()).unwrap_or(true));
@@ -445,7 +453,7 @@ impl Lowering<'_> {
     ) -> Result<NodeId> {
         let (mut a, mut b) = Self::keyed_sides(join, &join.left, &join.right, true)?;
         let width = a.width();
-        for predicate in join.filter.iter().flat_map(|f| split_conjunction(f)) {
+        for predicate in join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)) {
             let columns = columns_of(predicate, &join.schema)?;
             if columns.is_empty() || temporal::has_now(predicate) {
                 return Err(one_sided_only("outer joins"));
@@ -548,17 +556,41 @@ fn add_key(left: &mut Side<'_>, right: &mut Side<'_>, l: Expr, r: Expr) -> Resul
     Ok(())
 }
 
-fn check_null_keys(join: &Join, left: &Side<'_>, right: &Side<'_>) -> Result<()> {
-    if join.null_equality == NullEquality::NullEqualsNull {
-        for (l, r) in left.keys.iter().zip(&right.keys) {
-            if l.nullable(left.schema())? && r.nullable(right.schema())? {
-                return Err(Error::unsupported(
-                    "IS NOT DISTINCT FROM, INTERSECT and EXCEPT of nullable columns are not supported in a materialized view",
-                ));
-            }
+/// Where the join takes NULL for equal to NULL (INTERSECT, EXCEPT, IS NOT DISTINCT FROM), a key that can be NULL
+/// becomes two that cannot: the value or a stand-in, and whether it is NULL.
+fn settle_null_keys(join: &Join, left: &mut Side<'_>, right: &mut Side<'_>) -> Result<()> {
+    if join.null_equality != NullEquality::NullEqualsNull {
+        return Ok(());
+    }
+    let whole = |key: &Expr, schema: &DFSchema| -> Result<Expr> {
+        let stand_in = Expr::Literal(ScalarValue::new_default(&key.get_type(schema)?)?, None);
+        Ok(when(key.clone().is_null(), stand_in).otherwise(key.clone())?)
+    };
+    for i in 0..left.keys.len() {
+        let (l, r) = (left.keys[i].clone(), right.keys[i].clone());
+        if l.nullable(left.schema())? && r.nullable(right.schema())? {
+            left.keys[i] = whole(&l, left.schema())?;
+            right.keys[i] = whole(&r, right.schema())?;
+            left.keys.push(l.is_null());
+            right.keys.push(r.is_null());
         }
     }
     Ok(())
+}
+
+/// Whether a plan gives exactly one row whatever its inputs are.
+fn exactly_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(p) => exactly_one_row(&p.input),
+        LogicalPlan::SubqueryAlias(a) => exactly_one_row(&a.input),
+        LogicalPlan::Aggregate(a) => a.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(e) => e.produce_one_row,
+        _ => false,
+    }
+}
+
+fn is_true(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Boolean(Some(true)), _))
 }
 
 /// A condition over the join's columns as a condition over one side's, whose columns start at `base`.
