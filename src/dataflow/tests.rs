@@ -306,6 +306,8 @@ fn outer_and_anti_joins_equal_recomputation_for_any_number_of_workers() {
         "SELECT u.w, count(t.id) FROM u LEFT JOIN t ON t.v = u.k GROUP BY u.w",
         "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM u WHERE u.k = t.v)",
         "SELECT a.id, b.g FROM t a LEFT JOIN t b ON a.v = b.id",
+        "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.k = t.v AND t.id > 5 AND u.w > 'a')",
+        "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM u WHERE u.k = t.v AND u.w > 'a')",
         "SELECT g FROM t EXCEPT SELECT w FROM u",
         "SELECT g FROM t INTERSECT SELECT w FROM u",
         "SELECT id FROM t WHERE v > (SELECT min(k) FROM u)",

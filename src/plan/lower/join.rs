@@ -356,14 +356,12 @@ impl Lowering<'_> {
         kept_is_left: bool,
         request: Request,
     ) -> Result<NodeId> {
-        let (mut a, b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
-        if !join.filter.as_ref().is_none_or(is_true) {
-            return Err(one_sided_only("IN and EXISTS"));
-        }
+        let (mut a, mut b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
+        push_one_sided(join, &mut a, &mut b, kept_is_left, true)?;
         let schema = kept.schema().clone();
         let mut request = request.below(plan_schema(join, &schema), &columns_of_schema(&schema))?;
         let (temporal, plain) = request.predicates.into_iter().partition(temporal::has_now);
-        a.predicates = plain;
+        a.predicates.extend::<Vec<_>>(plain);
         request.predicates = temporal;
         let needed = request.needed(&schema)?;
         let l = self.side(a, &needed)?;
@@ -384,10 +382,8 @@ impl Lowering<'_> {
         kept_is_left: bool,
         request: Request,
     ) -> Result<NodeId> {
-        let (a, b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
-        if !join.filter.as_ref().is_none_or(is_true) {
-            return Err(one_sided_only("NOT EXISTS"));
-        }
+        let (mut a, mut b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
+        push_one_sided(join, &mut a, &mut b, kept_is_left, false)?;
         let nullable = |s: &Side<'_>| s.keys.iter().any(|k| k.nullable(s.schema()).unwrap_or(true));
         if join.null_aware && (nullable(&a) || nullable(&b)) {
             return Err(Error::unsupported(
@@ -521,6 +517,35 @@ impl Lowering<'_> {
 /// All columns of a schema as expressions.
 fn columns_of_schema(schema: &DFSchema) -> Vec<Expr> {
     (0..schema.fields().len()).map(|i| column_of(schema, i)).collect()
+}
+
+/// Moves the conditions of a semi or anti join to the sides they are about. One on the kept side decides which
+/// rows can have a partner; an anti join would lose the others.
+fn push_one_sided<'a>(
+    join: &Join,
+    kept: &mut Side<'a>,
+    other: &mut Side<'a>,
+    kept_is_left: bool,
+    semi: bool,
+) -> Result<()> {
+    let width = join.left.schema().fields().len();
+    for predicate in join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)) {
+        let both = join.left.schema().join(join.right.schema())?;
+        let columns = columns_of(predicate, &both)?;
+        let on_left = columns.iter().all(|c| *c < width);
+        let on_right = columns.iter().all(|c| *c >= width);
+        let side = match on_left == kept_is_left {
+            _ if on_left == on_right || temporal::has_now(predicate) => {
+                return Err(one_sided_only("IN and EXISTS"));
+            }
+            true if !semi => return Err(one_sided_only("NOT IN and NOT EXISTS")),
+            true => &mut *kept,
+            false => &mut *other,
+        };
+        let moved = to_side(predicate, &both, side.schema(), if on_left { 0 } else { width })?;
+        side.predicates.push(moved);
+    }
+    Ok(())
 }
 
 fn one_sided_only(what: &str) -> Error {
