@@ -238,6 +238,21 @@ mod tests {
     }
 
     #[test]
+    fn floats_that_compare_equal_are_one_row() {
+        let field = arrow::datatypes::Field::new("f", arrow::datatypes::DataType::Float64, true);
+        let schema: SchemaRef = std::sync::Arc::new(arrow::datatypes::Schema::new(vec![field]));
+        let floats = |text| crate::zset::pretty::parse(&schema, text);
+        let mut op = Distinct::new(schema.clone(), None).unwrap();
+        let mut output = Relation::default();
+        output.add_batches(
+            &epoch(&mut op, vec![floats("+1 -0.0 | +1 NaN | +1 0.0 | +1 NULL")], 1, i64::MIN).rows,
+        );
+        assert_eq!(output.0.keys().collect::<Vec<_>>(), ["0.0", "NULL", "NaN"]);
+        output.add_batches(&epoch(&mut op, vec![floats("-2 0.0 | -1 NaN | -1 NULL")], 2, i64::MIN).rows);
+        assert_eq!((output, op.state_rows()), (Relation::default(), 0));
+    }
+
+    #[test]
     fn state_of_closed_windows_is_let_go_and_the_result_stays() {
         for seed in 0..200 {
             let mut rng = StdRng::seed_from_u64(seed);

@@ -198,6 +198,17 @@ impl Rows {
         }
     }
 
+    /// Whether a row is certainly behind the first `capacity` ones, so that no change of it can show.
+    fn is_behind(&self, capacity: usize, bytes: &[u8]) -> bool {
+        let Rows::Few(rows) = self else { return false };
+        if capacity == 0 || rows.len() < capacity {
+            return false;
+        }
+        let first = &rows[..capacity];
+        first.iter().all(|(_, count)| *count > 0)
+            && first[capacity - 1].0.compare(&prefix(bytes), bytes) == Ordering::Less
+    }
+
     /// Copies `offset .. offset + limit`, counts clipped to them.
     fn window(&self, offset: u64, limit: u64) -> Shown {
         match self {
@@ -330,13 +341,18 @@ impl TopK {
         self.partition_codec.encode(changes.columns())?;
         self.row_codec.encode(changes.columns())?;
         let origin = self.batches.keep(&self.row_codec, changes.rows());
+        let capacity = usize::try_from(self.capacity()).unwrap_or(usize::MAX);
         for row in 0..changes.num_rows() {
             let weight = changes.weight(row);
             if weight == 0 {
                 continue;
             }
             let slot = self.slot(row);
-            self.touch(slot);
+            let key = self.row_codec.row(row);
+            let partition = &self.partitions[slot as usize];
+            if !partition.touched && !partition.rows.is_behind(capacity, key) {
+                self.touch(slot);
+            }
             let key = self.row_codec.row(row);
             let added = self.partitions[slot as usize].rows.add(key, weight);
             if added.new {
