@@ -73,7 +73,8 @@ struct Probe {
     /// Stored columns of the probing rows.
     rows: RecordBatch,
     weights: Option<Vec<i64>>,
-    slots: Vec<u32>,
+    /// The list each row meets; `None`: every row meets all of them.
+    slots: Option<Vec<u32>>,
     cursor: Cursor,
 }
 
@@ -105,9 +106,12 @@ impl Join {
         let types = |schema: &SchemaRef, keys: &[usize]| -> Option<Vec<DataType>> {
             keys.iter().map(|k| schema.fields().get(*k).map(|f| f.data_type().clone())).collect()
         };
-        let key_types = types(&left, &spec.left_keys).filter(|t| Some(t) == types(&right, &spec.right_keys).as_ref());
+        let key_types =
+            types(&left, &spec.left_keys).filter(|t| Some(t) == types(&right, &spec.right_keys).as_ref());
         let key_types = key_types.ok_or_else(|| Error::internal("join keys of different types"))?;
-        if spec.output.len() != output_schema.fields().len() || spec.output.iter().chain(&used).any(|c| *c >= total) {
+        if spec.output.len() != output_schema.fields().len()
+            || spec.output.iter().chain(&used).any(|c| *c >= total)
+        {
             return Err(Error::internal("a join whose columns do not fit its schemas"));
         }
         let mut stored: [Vec<usize>; 2] = [vec![], vec![]];
@@ -134,15 +138,22 @@ impl Join {
                 Some(Residual { expr, sources: used.iter().map(source).collect(), schema })
             }
         };
-        let side = |schema: &SchemaRef, keys, stored: &[usize], expiry: Option<(usize, i64)>| -> Result<Side> {
-            if expiry.is_some_and(|(c, _)| {
-                schema.fields().get(c).and_then(|f| WordKind::of(f.data_type())) != Some(WordKind::B8)
-            }) {
-                return Err(Error::internal("join rows expire by a column that is no timestamp"));
-            }
-            let rows = RowLists::new(key_types.clone(), Arc::new(schema.project(stored)?))?;
-            Ok(Side { keys, stored: stored.to_vec(), expiry, rows })
-        };
+        let side =
+            |schema: &SchemaRef, keys, stored: &[usize], expiry: Option<(usize, i64)>| -> Result<Side> {
+                if expiry.is_some_and(|(c, _)| {
+                    schema.fields().get(c).and_then(|f| WordKind::of(f.data_type())) != Some(WordKind::B8)
+                }) {
+                    return Err(Error::internal("join rows expire by a column that is no timestamp"));
+                }
+                let kept = Arc::new(schema.project(stored)?);
+                // Without keys the rows are their own keys, so that a deletion finds its row at once.
+                let types = match key_types.as_slice() {
+                    [] => kept.fields().iter().map(|f| f.data_type().clone()).collect(),
+                    types => types.to_vec(),
+                };
+                let rows = RowLists::new(types, kept)?;
+                Ok(Side { keys, stored: stored.to_vec(), expiry, rows })
+            };
         let sides = [
             side(&left, spec.left_keys, &stored[0], spec.left_expiry)?,
             side(&right, spec.right_keys, &stored[1], spec.right_expiry)?,
@@ -154,13 +165,20 @@ impl Join {
     fn start(&mut self, port: usize, batch: ZBatch) -> Result<Option<Probe>> {
         let Some(batch) = without_null_keys(batch, &self.sides[port].keys)? else { return Ok(None) };
         let side = &mut self.sides[port];
-        let key_columns: Vec<ArrayRef> = side.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect();
-        let keys: KeyBatch = side.rows.prepare(&key_columns, batch.num_rows())?;
         let stored = batch.rows().project(&side.stored)?;
+        let keyed = !side.keys.is_empty();
+        let key_columns: Vec<ArrayRef> = if keyed {
+            side.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect()
+        } else {
+            stored.columns().to_vec()
+        };
+        let keys: KeyBatch = side.rows.prepare(&key_columns, batch.num_rows())?;
         let expires = side.expiry.map(|(column, offset)| {
             let column = batch.column(column);
             let times = words_of(column, WordKind::B8);
-            let time = |i: usize| if column.is_null(i) { i64::MAX } else { (times[i] as i64).saturating_add(offset) };
+            let time = |i: usize| {
+                if column.is_null(i) { i64::MAX } else { (times[i] as i64).saturating_add(offset) }
+            };
             (0..times.len()).map(time).collect::<Vec<i64>>()
         });
         let weights = batch.weights().map(|w| w.values().to_vec());
@@ -169,8 +187,11 @@ impl Join {
         if other.is_empty() {
             return Ok(None);
         }
-        let mut slots = Vec::new();
-        other.find(&keys, &mut slots);
+        let slots = keyed.then(|| {
+            let mut slots = Vec::new();
+            other.find(&keys, &mut slots);
+            slots
+        });
         Ok(Some(Probe { port, rows: stored, weights, slots, cursor: Cursor::default() }))
     }
 
@@ -200,7 +221,10 @@ impl Join {
     fn step(&self, probe: &mut Probe, out: &mut Output) -> Result<bool> {
         let other = &self.sides[1 - probe.port].rows;
         let mut matches = Matches::default();
-        let done = other.walk(&probe.slots, &mut probe.cursor, TARGET_ROWS, &mut matches);
+        let done = match &probe.slots {
+            Some(slots) => other.walk(slots, &mut probe.cursor, TARGET_ROWS, &mut matches),
+            None => other.walk_all(probe.rows.num_rows(), &mut probe.cursor, TARGET_ROWS, &mut matches),
+        };
         if matches.probe.is_empty() {
             return Ok(done);
         }
@@ -219,7 +243,8 @@ impl Join {
 
     /// The given columns of matched rows.
     fn gather(&self, sources: &[Source], probe: &Probe, matches: &Matches) -> Result<Vec<ArrayRef>> {
-        let kept_columns: Vec<usize> = sources.iter().filter(|s| s.side != probe.port).map(|s| s.column).collect();
+        let kept_columns: Vec<usize> =
+            sources.iter().filter(|s| s.side != probe.port).map(|s| s.column).collect();
         let mut kept = self.sides[1 - probe.port].rows.gather(&matches.kept, &kept_columns)?.into_iter();
         // Every row matched once, in order: its columns can be passed on as they are.
         let whole = matches.probe.len() == probe.rows.num_rows()

@@ -115,7 +115,8 @@ impl Reduce {
         {
             return Err(Error::internal("a Reduce whose columns do not fit its schemas"));
         }
-        let types: Vec<DataType> = spec.keys.iter().map(|k| input_schema.field(*k).data_type().clone()).collect();
+        let types: Vec<DataType> =
+            spec.keys.iter().map(|k| input_schema.field(*k).data_type().clone()).collect();
         let calendar = match spec.window_end {
             None => None,
             Some(key) if types.get(key).and_then(WordKind::of) == Some(WordKind::B8) => {
@@ -183,7 +184,8 @@ impl Reduce {
         if batch.is_empty() {
             return Ok(());
         }
-        let key_columns: Vec<ArrayRef> = self.spec.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect();
+        let key_columns: Vec<ArrayRef> =
+            self.spec.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect();
         let keys = self.index.prepare(&key_columns, batch.num_rows())?;
         let mut slots = Vec::new();
         self.index.find_or_insert(&keys, &mut slots)?;
@@ -324,10 +326,7 @@ impl Reduce {
         let Captured { slots, old } = captured;
         let status = self.status(&slots);
         let columns = self.results(&slots)?;
-        let (old_status, old_columns) = match old {
-            Some((status, columns)) => (status, columns),
-            None => (vec![ABSENT; slots.len()], columns.clone()),
-        };
+        let (old_status, old_columns) = old.unwrap_or_else(|| (vec![ABSENT; slots.len()], vec![]));
         let differs = differences(&old_columns, &columns)?;
         let (mut delete, mut insert) = (vec![], vec![]);
         let mut errors = vec![];
@@ -404,8 +403,11 @@ impl Reduce {
         }
         let slots: Vec<u32> = errors.iter().map(|e| e.0).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        let keys =
-            RecordBatch::try_new_with_options(Arc::clone(&self.key_schema), self.index.gather(&slots)?, &options)?;
+        let keys = RecordBatch::try_new_with_options(
+            Arc::clone(&self.key_schema),
+            self.index.gather(&slots)?,
+            &options,
+        )?;
         let rows = ZBatch::try_new(keys, Some(errors.iter().map(|e| e.2).collect::<Int64Array>()))?;
         let described: Vec<(u32, Error)> = errors
             .iter()
@@ -424,7 +426,8 @@ impl Reduce {
 
     /// Closes windows: shows their groups if that was still to be done, and drops their state.
     fn close_groups(&mut self, end: i64, mut slots: Vec<u32>, out: &mut Output) -> Result<()> {
-        let calendar = self.calendar.as_mut().ok_or_else(|| Error::internal("windows close without a calendar"))?;
+        let calendar =
+            self.calendar.as_mut().ok_or_else(|| Error::internal("windows close without a calendar"))?;
         slots.retain(|s| std::mem::replace(calendar.ends.get_mut(*s), UNUSED) == end);
         if slots.is_empty() {
             return Ok(());
@@ -432,7 +435,8 @@ impl Reduce {
         if self.spec.on_window_close {
             let status = self.status(&slots);
             let columns = self.results(&slots)?;
-            let insert: Vec<u32> = (0..slots.len() as u32).filter(|i| status[*i as usize] == PRESENT).collect();
+            let insert: Vec<u32> =
+                (0..slots.len() as u32).filter(|i| status[*i as usize] == PRESENT).collect();
             let errors: Vec<(u32, u16, i64)> = slots
                 .iter()
                 .zip(&status)
@@ -546,9 +550,10 @@ impl Operator for Reduce {
     }
 
     fn state_bytes(&self) -> usize {
-        let calendar = self.calendar.as_ref().map_or(0, |c| {
-            c.ends.bytes() + c.due.values().map(|v| v.capacity() * 4 + 64).sum::<usize>()
-        });
+        let calendar = self
+            .calendar
+            .as_ref()
+            .map_or(0, |c| c.ends.bytes() + c.due.values().map(|v| v.capacity() * 4 + 64).sum::<usize>());
         size_of::<Self>()
             + self.index.bytes()
             + self.rows.bytes()

@@ -91,7 +91,9 @@ impl Values {
     #[inline]
     fn is_null(&self, i: usize) -> bool {
         match self {
-            Values::One { nulls, .. } | Values::Bytes { nulls, .. } => nulls.as_ref().is_some_and(|n| n.is_null(i)),
+            Values::One { nulls, .. } | Values::Bytes { nulls, .. } => {
+                nulls.as_ref().is_some_and(|n| n.is_null(i))
+            }
             _ => false,
         }
     }
@@ -163,7 +165,9 @@ impl KeyIndex {
 
     /// Hashes and lays out the keys of `rows` rows.
     pub fn prepare(&self, columns: &[ArrayRef], rows: usize) -> Result<KeyBatch> {
-        if columns.len() != self.types.len() || columns.iter().zip(&self.types).any(|(c, t)| c.data_type() != t) {
+        if columns.len() != self.types.len()
+            || columns.iter().zip(&self.types).any(|(c, t)| c.data_type() != t)
+        {
             return Err(Error::internal("key columns of other types than the index has"));
         }
         let mut hashes = Vec::with_capacity(rows);
@@ -179,11 +183,19 @@ impl KeyIndex {
             Layout::Two(a, b) => two_words(columns, *a, *b),
             Layout::Bytes if self.types[0] == DataType::Utf8 => {
                 let a = columns[0].as_string::<i32>();
-                Values::Bytes { offsets: a.offsets().clone(), data: a.values().clone(), nulls: some_nulls(&columns[0]) }
+                Values::Bytes {
+                    offsets: a.offsets().clone(),
+                    data: a.values().clone(),
+                    nulls: some_nulls(&columns[0]),
+                }
             }
             Layout::Bytes => {
                 let a = columns[0].as_binary::<i32>();
-                Values::Bytes { offsets: a.offsets().clone(), data: a.values().clone(), nulls: some_nulls(&columns[0]) }
+                Values::Bytes {
+                    offsets: a.offsets().clone(),
+                    data: a.values().clone(),
+                    nulls: some_nulls(&columns[0]),
+                }
             }
             Layout::Rows(encoder) => Values::Rows(encoder.encode(columns)?),
         };
@@ -302,7 +314,10 @@ impl KeyIndex {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.bound == NONE => {
-                return Err(Error::new(crate::error::ErrorKind::ProgramLimit, "too many keys in one operator"));
+                return Err(Error::new(
+                    crate::error::ErrorKind::ProgramLimit,
+                    "too many keys in one operator",
+                ));
             }
             None => {
                 self.bound += 1;
@@ -337,9 +352,8 @@ impl KeyIndex {
     /// The key columns of these slots.
     pub fn gather(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let null = |slot: u32| slot == self.null_slot;
-        let nulls = || {
-            (self.null_slot != NONE).then(|| slots.iter().map(|s| !null(*s)).collect::<NullBuffer>())
-        };
+        let nulls =
+            || (self.null_slot != NONE).then(|| slots.iter().map(|s| !null(*s)).collect::<NullBuffer>());
         Ok(match &self.layout {
             Layout::Unit => vec![],
             Layout::One(kind) => {
@@ -365,7 +379,9 @@ impl KeyIndex {
                         false => {
                             let bytes = self.arena.get(*self.places.get(*slot));
                             let text = std::str::from_utf8(bytes);
-                            builder.append_value(text.map_err(|_| Error::internal("a text key that is not UTF-8"))?);
+                            builder.append_value(
+                                text.map_err(|_| Error::internal("a text key that is not UTF-8"))?,
+                            );
                         }
                     }
                 }
@@ -476,9 +492,16 @@ mod tests {
                 match t {
                     DataType::Int64 => Arc::new(v.collect::<Int64Array>()) as ArrayRef,
                     DataType::Int32 => Arc::new(v.map(|x| x.map(|x| x as i32)).collect::<Int32Array>()),
-                    DataType::Float64 => Arc::new(v.map(|x| x.map(|x| x as f64 - 2.0)).collect::<Float64Array>()),
-                    DataType::Utf8 => Arc::new(v.map(|x| x.map(|x| "é".repeat(x as usize % 50) + &x.to_string())).collect::<StringArray>()),
-                    DataType::Binary => Arc::new(v.map(|x| x.map(|x| x.to_le_bytes())).collect::<BinaryArray>()),
+                    DataType::Float64 => {
+                        Arc::new(v.map(|x| x.map(|x| x as f64 - 2.0)).collect::<Float64Array>())
+                    }
+                    DataType::Utf8 => Arc::new(
+                        v.map(|x| x.map(|x| "é".repeat(x as usize % 50) + &x.to_string()))
+                            .collect::<StringArray>(),
+                    ),
+                    DataType::Binary => {
+                        Arc::new(v.map(|x| x.map(|x| x.to_le_bytes())).collect::<BinaryArray>())
+                    }
                     _ => Arc::new(v.map(|x| x.map(i128::from)).collect::<Decimal128Array>()),
                 }
             })
@@ -506,7 +529,12 @@ mod tests {
             for round in 0..30 {
                 let n = rng.random_range(1..400);
                 let picks: Vec<Vec<Option<i64>>> = (0..n)
-                    .map(|_| types.iter().map(|_| rng.random_bool(0.95).then(|| rng.random_range(0..3000))).collect())
+                    .map(|_| {
+                        types
+                            .iter()
+                            .map(|_| rng.random_bool(0.95).then(|| rng.random_range(0..3000)))
+                            .collect()
+                    })
                     .collect();
                 let keys = index.prepare(&columns(&types, &picks), n).unwrap();
                 let mut slots = vec![];

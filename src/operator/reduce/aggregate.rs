@@ -41,13 +41,21 @@ pub struct Aggregate {
 
 impl Aggregate {
     /// The aggregate `call` over rows of `input`.
-    pub fn new(call: AggregateCall, input: &SchemaRef, append_only: bool, droppable: bool) -> Result<Aggregate> {
+    pub fn new(
+        call: AggregateCall,
+        input: &SchemaRef,
+        append_only: bool,
+        droppable: bool,
+    ) -> Result<Aggregate> {
         let type_of = |column: usize| {
             let field = input.fields().get(column);
-            field.map(|f| f.data_type().clone()).ok_or_else(|| Error::internal("aggregate of a column that is not there"))
+            field
+                .map(|f| f.data_type().clone())
+                .ok_or_else(|| Error::internal("aggregate of a column that is not there"))
         };
         let argument = call.argument.map(type_of).transpose()?;
-        let needed = || argument.clone().ok_or_else(|| Error::internal(format!("{} without an argument", call.name)));
+        let needed =
+            || argument.clone().ok_or_else(|| Error::internal(format!("{} without an argument", call.name)));
         // Whether a value is there once or often makes no difference to the least one.
         let distinct = call.distinct && !matches!(call.kind, AggregateKind::Min | AggregateKind::Max);
         let state = match call.kind {
@@ -85,7 +93,8 @@ impl Aggregate {
                 None => mask.values().clone(),
             }
         });
-        let nulls = self.call.argument.and_then(|a| columns[a].logical_nulls()).filter(|n| n.null_count() > 0);
+        let nulls =
+            self.call.argument.and_then(|a| columns[a].logical_nulls()).filter(|n| n.null_count() > 0);
         match (filter, nulls) {
             (None, None) => None,
             (Some(f), None) => Some(f),

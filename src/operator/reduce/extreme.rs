@@ -73,8 +73,8 @@ impl<V: Value> Multiset<V> {
                 (0, weight)
             }
             Multiset::One(value, count) if (*value).borrow() == key => {
-                let change = (*count, *count + weight);
-                *count += weight;
+                let change = (*count, count.wrapping_add(weight));
+                *count = change.1;
                 if *count == 0 {
                     *self = Multiset::Empty;
                 }
@@ -84,14 +84,18 @@ impl<V: Value> Multiset<V> {
                 let Multiset::One(value, count) = std::mem::take(self) else { return (0, 0) };
                 let mut few = Vec::with_capacity(4);
                 let new = (V::own(key), weight);
-                if new.0 < value { few.extend([new, (value, count)]) } else { few.extend([(value, count), new]) }
+                if new.0 < value {
+                    few.extend([new, (value, count)])
+                } else {
+                    few.extend([(value, count), new])
+                }
                 *self = Multiset::Few(few);
                 (0, weight)
             }
             Multiset::Few(few) => match few.binary_search_by(|e| e.0.borrow().cmp(key)) {
                 Ok(at) => {
-                    let change = (few[at].1, few[at].1 + weight);
-                    few[at].1 += weight;
+                    let change = (few[at].1, few[at].1.wrapping_add(weight));
+                    few[at].1 = change.1;
                     if change.1 == 0 {
                         few.remove(at);
                         if few.len() == 1
@@ -113,8 +117,9 @@ impl<V: Value> Multiset<V> {
             Multiset::Many(many) => {
                 let change = match many.get_mut(key) {
                     Some(count) => {
-                        *count += weight;
-                        (*count - weight, *count)
+                        let before = *count;
+                        *count = before.wrapping_add(weight);
+                        (before, *count)
                     }
                     None => {
                         many.insert(V::own(key), weight);
@@ -154,7 +159,9 @@ impl<V: Value> Multiset<V> {
             Multiset::One(v, _) => v.extra(),
             Multiset::Few(few) => few.capacity() * entry + few.iter().map(|e| e.0.extra()).sum::<usize>(),
             // Nodes are on average two thirds full.
-            Multiset::Many(many) => many.len() * (entry * 3 / 2) + many.keys().map(Value::extra).sum::<usize>(),
+            Multiset::Many(many) => {
+                many.len() * (entry * 3 / 2) + many.keys().map(Value::extra).sum::<usize>()
+            }
         }
     }
 }
@@ -356,7 +363,9 @@ impl SetValue for Box<[u8]> {
         Ok(())
     }
     fn output(of: &SetExtreme<Self>, slots: &[u32]) -> Result<ArrayRef> {
-        let Codec::Bytes(encoder) = &of.codec else { return Err(Error::internal("bytes without an encoder")) };
+        let Codec::Bytes(encoder) = &of.codec else {
+            return Err(Error::internal("bytes without an encoder"));
+        };
         let values = slots.iter().map(|s| of.sets.sets.get(*s).first().map(|v| &**v));
         byte_column(encoder, &of.input, &of.result, values)
     }
@@ -398,7 +407,12 @@ impl<V: SetValue + 'static> State for SetExtreme<V> {
 }
 
 /// The state of `min` (or `max`) over a column of type `input`.
-pub fn extreme_state(input: &DataType, result: &DataType, max: bool, append_only: bool) -> Result<Box<dyn State>> {
+pub fn extreme_state(
+    input: &DataType,
+    result: &DataType,
+    max: bool,
+    append_only: bool,
+) -> Result<Box<dyn State>> {
     let words = WordOrder::of(input, max).filter(|_| input == result);
     let encoder = || {
         let options = SortOptions { descending: max, nulls_first: true };

@@ -65,7 +65,8 @@ fn decompose(x: f64) -> (i64, i32) {
     let bits = x.to_bits();
     let exponent = (bits >> 52 & 0x7ff) as i32;
     let fraction = (bits & ((1 << 52) - 1)) as i64;
-    let (mantissa, exponent) = if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) };
+    let (mantissa, exponent) =
+        if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) };
     (if x.is_sign_negative() { -mantissa } else { mantissa }, exponent)
 }
 
@@ -258,7 +259,11 @@ fn round(words: &[u64], low: i32) -> f64 {
 /// `x * 2^exponent` for results that are exact.
 fn scale(x: f64, exponent: i32) -> f64 {
     let power = |e: i32| f64::from_bits(((e + 1023) as u64) << 52);
-    if exponent < -1022 { x * power(-1022 + 52) * power(exponent + 1022 - 52) } else { x * power(exponent.min(1023)) }
+    if exponent < -1022 {
+        x * power(-1022 + 52) * power(exponent + 1022 - 52)
+    } else {
+        x * power(exponent.min(1023))
+    }
 }
 
 #[cfg(test)]
@@ -318,7 +323,14 @@ mod tests {
                     2 => f64::INFINITY,
                     _ => rng.random_range(-1e6..1e6),
                 };
-                (x, if rng.random_bool(0.1) { rng.random_range(-1_000_000_000_000..1_000_000_000_000) } else { 1 })
+                (
+                    x,
+                    if rng.random_bool(0.1) {
+                        rng.random_range(-1_000_000_000_000..1_000_000_000_000)
+                    } else {
+                        1
+                    },
+                )
             })
             .collect();
         sums.add(0, 0.3, 1);

@@ -8,14 +8,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Decimal256Array, Float32Array, Float64Array,
-    Int64Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Decimal256Array, Float32Array,
+    Float64Array, Int64Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
+    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type,
+    Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
 };
 use hashbrown::HashMap;
 
@@ -201,7 +201,8 @@ struct FloatSum {
 impl FloatSum {
     fn overflows(&self, slot: u32) -> bool {
         let sum = self.sums.value(slot);
-        let infinite = if self.result == DataType::Float32 { !(sum as f32).is_finite() } else { !sum.is_finite() };
+        let infinite =
+            if self.result == DataType::Float32 { !(sum as f32).is_finite() } else { !sum.is_finite() };
         infinite && !self.sums.is_special(slot)
     }
 }
@@ -275,7 +276,13 @@ pub fn sum_state(input: &DataType, result: &DataType, average: bool) -> Result<B
         A: Accumulator + From<T::Native>,
     {
         let (sums, wide) = (Slab::new(), HashMap::new());
-        Box::new(IntegerSum::<T, A> { sums, wide, scale, result: result.clone(), input: std::marker::PhantomData })
+        Box::new(IntegerSum::<T, A> {
+            sums,
+            wide,
+            scale,
+            result: result.clone(),
+            input: std::marker::PhantomData,
+        })
     }
     Ok(match input {
         DataType::Float32 | DataType::Float64 => {

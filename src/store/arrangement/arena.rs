@@ -71,7 +71,8 @@ impl Arena {
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(|c| c.bytes.capacity()).sum::<usize>() + self.chunks.capacity() * size_of::<Chunk>()
+        self.chunks.iter().map(|c| c.bytes.capacity()).sum::<usize>()
+            + self.chunks.capacity() * size_of::<Chunk>()
     }
 }
 

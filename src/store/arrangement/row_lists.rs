@@ -88,6 +88,8 @@ pub struct Matches {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Cursor {
     row: usize,
+    /// Next key slot, in a walk over everything.
+    slot: u32,
     /// Next entry of the list of `row`; `None`: from its beginning.
     entry: Option<u32>,
 }
@@ -250,7 +252,14 @@ impl RowLists {
         left
     }
 
-    fn find_equal(&self, slot: u32, positive: bool, i: usize, hash: u16, block: &Building<'_>) -> Option<(u32, u32)> {
+    fn find_equal(
+        &self,
+        slot: u32,
+        positive: bool,
+        i: usize,
+        hash: u16,
+        block: &Building<'_>,
+    ) -> Option<(u32, u32)> {
         let (mut previous, mut at) = (NONE, FIRST);
         let mut entry = self.first.get(slot);
         if entry.block == NONE {
@@ -507,17 +516,47 @@ impl RowLists {
         true
     }
 
+    /// Like [`RowLists::walk`], but every one of `rows` probing rows meets every kept row.
+    pub fn walk_all(&self, rows: usize, cursor: &mut Cursor, limit: usize, out: &mut Matches) -> bool {
+        let bound = self.index.slot_bound() as u32;
+        while cursor.row < rows {
+            while cursor.slot < bound {
+                let entry = match cursor.entry {
+                    None => self.first.get(cursor.slot),
+                    Some(at) => self.more.get(at),
+                };
+                if entry.block != NONE {
+                    if out.probe.len() >= limit {
+                        return false;
+                    }
+                    out.probe.push(cursor.row as u32);
+                    out.kept.push((entry.block, u32::from(entry.row)));
+                    out.weights.push(entry.weight);
+                }
+                cursor.entry = (entry.next != NONE).then_some(entry.next);
+                cursor.slot += u32::from(cursor.entry.is_none());
+            }
+            cursor.slot = 0;
+            cursor.row += 1;
+        }
+        true
+    }
+
     /// The given columns of kept rows.
     pub fn gather(&self, kept: &[(u32, u32)], columns: &[usize]) -> Result<Vec<ArrayRef>> {
         if columns.is_empty() {
             return Ok(vec![]);
         }
         if kept.is_empty() {
-            return Ok(columns.iter().map(|c| arrow::array::new_empty_array(self.schema.field(*c).data_type())).collect());
+            return Ok(columns
+                .iter()
+                .map(|c| arrow::array::new_empty_array(self.schema.field(*c).data_type()))
+                .collect());
         }
         // Blocks in the order of their first use, so that the cost follows the rows and not the blocks.
         let mut numbers = hashbrown::HashMap::<u32, usize>::new();
-        let mut dense = if self.blocks.len() <= 4 * kept.len() + 64 { vec![NONE; self.blocks.len()] } else { vec![] };
+        let mut dense =
+            if self.blocks.len() <= 4 * kept.len() + 64 { vec![NONE; self.blocks.len()] } else { vec![] };
         let mut used: Vec<&RecordBatch> = vec![];
         let mut picks: Vec<(usize, usize)> = Vec::with_capacity(kept.len());
         for (block, row) in kept {
@@ -636,7 +675,8 @@ fn take(rows: &RecordBatch, picks: Vec<u32>) -> Result<RecordBatch> {
 
 /// The rows themselves, copied if they are a small part of larger buffers, which would stay in memory with them.
 fn owned(rows: &RecordBatch) -> Result<RecordBatch> {
-    let needed: usize = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(usize::MAX)).sum();
+    let needed: usize =
+        rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(usize::MAX)).sum();
     let held: usize = rows.columns().iter().map(|c| c.get_buffer_memory_size()).sum();
     if held / 2 <= needed.saturating_add(1024) {
         return Ok(rows.clone());
@@ -653,7 +693,12 @@ fn values_equal(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> bool {
     if a.is_null(i) || b.is_null(j) {
         return a.is_null(i) && b.is_null(j);
     }
-    fn primitive<T: ArrowPrimitiveType>(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> Option<(T::Native, T::Native)> {
+    fn primitive<T: ArrowPrimitiveType>(
+        a: &ArrayRef,
+        i: usize,
+        b: &ArrayRef,
+        j: usize,
+    ) -> Option<(T::Native, T::Native)> {
         Some((a.as_primitive_opt::<T>()?.value(i), b.as_primitive_opt::<T>()?.value(j)))
     }
     let quick = match a.data_type() {
@@ -665,8 +710,12 @@ fn values_equal(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> bool {
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             primitive::<TimestampMicrosecondType>(a, i, b, j).map(|(x, y)| x == y)
         }
-        DataType::Float64 => primitive::<Float64Type>(a, i, b, j).map(|(x, y)| x == y || x.is_nan() && y.is_nan()),
-        DataType::Float32 => primitive::<Float32Type>(a, i, b, j).map(|(x, y)| x == y || x.is_nan() && y.is_nan()),
+        DataType::Float64 => {
+            primitive::<Float64Type>(a, i, b, j).map(|(x, y)| x == y || x.is_nan() && y.is_nan())
+        }
+        DataType::Float32 => {
+            primitive::<Float32Type>(a, i, b, j).map(|(x, y)| x == y || x.is_nan() && y.is_nan())
+        }
         DataType::Utf8 => match (a.as_string_opt::<i32>(), b.as_string_opt::<i32>()) {
             (Some(a), Some(b)) => Some(a.value(i) == b.value(j)),
             _ => None,

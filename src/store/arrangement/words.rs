@@ -70,14 +70,20 @@ pub fn words_of(array: &dyn Array, kind: WordKind) -> ScalarBuffer<u64> {
             .iter()
             .map(|v| u64::from((if v.is_nan() { f32::NAN } else { *v + 0.0 }).to_bits()))
             .collect(),
-        WordKind::F8 => {
-            scalars::<f64>(array).iter().map(|v| (if v.is_nan() { f64::NAN } else { *v + 0.0 }).to_bits()).collect()
-        }
+        WordKind::F8 => scalars::<f64>(array)
+            .iter()
+            .map(|v| (if v.is_nan() { f64::NAN } else { *v + 0.0 }).to_bits())
+            .collect(),
     }
 }
 
 /// The column of type `t` whose values are `words`.
-pub fn column_of(t: &DataType, kind: WordKind, words: Vec<u64>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+pub fn column_of(
+    t: &DataType,
+    kind: WordKind,
+    words: Vec<u64>,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
     let len = words.len();
     let buffer = match kind {
         WordKind::Bool => {
@@ -86,7 +92,9 @@ pub fn column_of(t: &DataType, kind: WordKind, words: Vec<u64>, nulls: Option<Nu
         }
         WordKind::B1 => Buffer::from_vec(words.iter().map(|w| *w as u8).collect::<Vec<u8>>()),
         WordKind::B2 => Buffer::from_vec(words.iter().map(|w| *w as u16).collect::<Vec<u16>>()),
-        WordKind::B4 | WordKind::F4 => Buffer::from_vec(words.iter().map(|w| *w as u32).collect::<Vec<u32>>()),
+        WordKind::B4 | WordKind::F4 => {
+            Buffer::from_vec(words.iter().map(|w| *w as u32).collect::<Vec<u32>>())
+        }
         WordKind::B8 | WordKind::F8 => Buffer::from_vec(words),
     };
     Ok(make_array(ArrayData::builder(t.clone()).len(len).add_buffer(buffer).nulls(nulls).build()?))
