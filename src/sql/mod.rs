@@ -4,4 +4,5 @@
 
 pub mod bind;
 pub mod functions;
+pub mod point;
 pub mod types;
