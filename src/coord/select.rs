@@ -79,7 +79,7 @@ impl Session {
             Statement::Query(query) => {
                 let query = bind::bind_query(query, &context)?;
                 let columns = query.columns.clone().into();
-                let point = point::recognise(&query, &context.catalog);
+                let point = point::point_lookup(&query, &context.catalog);
                 Bound::Query { query, point, columns }
             }
             statement => Bound::Dml(Box::new(bind::bind_statement(statement, &context)?)),
