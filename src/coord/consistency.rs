@@ -160,7 +160,7 @@ fn only_closed(batch: &RecordBatch, columns: &[(usize, i64)], watermark: i64) ->
     let micros = compute::cast(&micros, &DataType::Int64)?;
     let micros = micros.as_primitive::<Int64Type>();
     let closed: BooleanArray =
-        micros.iter().map(|v| Some(v.is_some_and(|v| v.saturating_add(*delay) <= watermark))).collect();
+        micros.iter().map(|v| Some(v.is_some_and(|v| watermark > v.saturating_add(*delay)))).collect();
     Ok(compute::filter_record_batch(batch, &closed)?)
 }
 

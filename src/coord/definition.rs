@@ -142,7 +142,7 @@ impl Coordinator {
         for object in &effects.dropped {
             match &object.body {
                 ObjectBody::MaterializedView { .. } | ObjectBody::Sink { .. } => {
-                    self.engine.drop_dataflow(object.id);
+                    self.engine.drop(object.id);
                     self.hidden.remove(&object.id);
                     self.hydrations.retain(|h| h.id() != object.id);
                 }

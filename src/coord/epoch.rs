@@ -491,7 +491,9 @@ impl Coordinator {
         let oldest = self.shared.epochs.oldest_pinned();
         for id in touched {
             if let Some(relation) = self.relations.get(id) {
-                relation.compact(oldest);
+                if let Err(e) = relation.compact(oldest) {
+                    warn!(error = ?e, "a relation could not be compacted");
+                }
             }
         }
     }
@@ -511,7 +513,7 @@ impl Coordinator {
     fn stats(&mut self) -> Stats {
         let sources = self.sources.values().map(SourceState::stats).collect();
         Stats {
-            operators: self.engine.stats(),
+            dataflows: self.engine.stats(),
             sources,
             subscriptions: self.hub.list().collect(),
             hydrating: self.hidden.iter().copied().collect(),
@@ -526,7 +528,7 @@ impl Coordinator {
             self.engine.keep_changelog(object, false);
             if self.catalog.get(object).is_none() {
                 // The dataflow of a SUBSCRIBE to a query ends with it.
-                self.engine.drop_dataflow(object);
+                self.engine.drop(object);
                 self.relations.remove(&object);
             }
         }

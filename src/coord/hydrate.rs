@@ -215,7 +215,7 @@ impl Coordinator {
     }
 
     fn hydration_failed(&mut self, h: Hydration, cause: Error) {
-        self.engine.drop_dataflow(h.id);
+        self.engine.drop(h.id);
         if self.hidden.remove(&h.id) {
             // The view never came to be: take its definition back.
             let companions: Vec<ObjectId> = self

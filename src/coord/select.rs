@@ -22,7 +22,8 @@ use crate::read::query::{Limits, QueryStream, Resolver};
 use crate::sql::bind::{self, BoundQuery};
 use crate::sql::point::{KeyValue, PointLookup};
 use crate::sql::statement::{CopyObject, CursorSource, Statement};
-use crate::sql::{bind::dml::BoundDml, point};
+use crate::sql::bind::dml::BoundDml;
+use crate::sql::point;
 use crate::store::relation::Relation;
 use crate::types::PgType;
 
@@ -81,7 +82,7 @@ impl Session {
                 let point = point::recognise(&query, &context.catalog);
                 Bound::Query { query, point, columns }
             }
-            statement => Bound::Dml(Box::new(bind::dml::bind(statement, &context)?)),
+            statement => Bound::Dml(Box::new(bind::bind_statement(statement, &context)?)),
         };
         let depends_on_now = match &bound {
             Bound::Query { query, .. } => query.dependent_on_now,

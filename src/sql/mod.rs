@@ -10,6 +10,7 @@ mod dialect;
 pub mod functions;
 mod guard;
 mod parser;
+pub mod point;
 pub mod statement;
 pub mod types;
 

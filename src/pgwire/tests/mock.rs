@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::super::backend::*;
+use crate::coord::backend::*;
 use super::super::{Config, serve};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::PgType;

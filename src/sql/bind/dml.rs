@@ -53,6 +53,8 @@ pub struct BoundDml {
     pub param_types: Vec<PgType>,
     /// Objects it reads besides the table.
     pub depends_on: Vec<ObjectId>,
+    /// Whether it uses `now()` or a like function.
+    pub dependent_on_now: bool,
 }
 
 impl BoundDml {
@@ -349,6 +351,7 @@ impl Binder<'_> {
             returning,
             param_types: self.resolver.param_types()?,
             depends_on: self.depends_on,
+            dependent_on_now: self.resolver.uses_now,
         })
     }
 

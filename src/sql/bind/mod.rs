@@ -115,6 +115,13 @@ pub struct OutputColumn {
     pub attnum: i16,
 }
 
+impl OutputColumn {
+    /// A computed column.
+    pub fn computed(name: impl Into<String>, pg_type: PgType) -> OutputColumn {
+        OutputColumn { name: name.into(), pg_type, table_oid: 0, attnum: 0 }
+    }
+}
+
 /// A query with all names and types settled.
 #[derive(Debug, Clone)]
 pub struct BoundQuery {
