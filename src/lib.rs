@@ -56,3 +56,4 @@ pub mod coord;
 pub mod http;
 pub mod pgwire;
 pub mod server;
+pub mod cli;

@@ -24,7 +24,7 @@ use crate::coord::introspect::Stats;
 use crate::coord::subscribe::Hub;
 use crate::coord::watermark::WatermarkTracker;
 use crate::coord::{constraint, ingest};
-use crate::dataflow::{Engine, EpochInput};
+use crate::dataflow::{Engine, EpochInput, StepReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::log::{Log, LogEntry, LogRecord};
 use crate::storage::meta::MetaStore;
@@ -88,8 +88,17 @@ impl OpenEpoch {
 }
 
 impl Coordinator {
-    /// Runs until it is told to shut down.
-    pub fn run(mut self) {
+    /// Runs until it is told to shut down. A panic here is a bug that leaves the state of the server unknown: the
+    /// process ends, and the next start recovers what was acknowledged from the log.
+    pub fn run(self) {
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.serve()));
+        if ran.is_err() {
+            error!("the coordinator failed; the server ends, start it again to recover");
+            std::process::exit(70);
+        }
+    }
+
+    fn serve(mut self) {
         loop {
             let first = match self.next_command() {
                 Ok(first) => first,
@@ -203,6 +212,11 @@ impl Coordinator {
                 self.hydrations.push_back(waiting);
             }
             Command::Unsubscribe { subscriber } => self.unsubscribe(subscriber),
+            Command::AbandonViews(ids) => {
+                for id in ids {
+                    self.abandon_hydration(id);
+                }
+            }
             Command::BaseWritten(written) => self.base_written(written),
             Command::Tick { reply } => open.replies.push(reply),
             Command::Stats { reply } => drop(reply.send(self.stats())),
@@ -325,9 +339,9 @@ impl Coordinator {
         };
         let table_changes: Vec<(ObjectId, Vec<ZBatch>)> =
             input.changes.iter().filter(|(id, _)| self.hub.wants(*id)).cloned().collect();
-        let touched: Vec<ObjectId> = input.changes.iter().map(|(id, _)| *id).collect();
+        let mut touched: Vec<ObjectId> = input.changes.iter().map(|(id, _)| *id).collect();
         let started = Instant::now();
-        let report = self.engine.step(input);
+        let report = self.step_with_errors(input);
         if let Some(sync) = sync {
             let synced = sync.recv().unwrap_or_else(|_| Err(Error::internal("the log's thread has ended")));
             if let Err(e) = synced {
@@ -344,6 +358,7 @@ impl Coordinator {
             Ok(report) => {
                 self.next_timer = report.next_timer;
                 changelogs.extend(report.changelogs);
+                touched.extend(report.ran);
                 for (id, e) in report.failed {
                     self.dataflow_failed(id, &e);
                 }
@@ -357,10 +372,35 @@ impl Coordinator {
             drop(reply.send(Ok(open.epoch)));
         }
         for done in open.done {
-            drop(done.send(()));
+            let _ = done.send(());
         }
         self.compact(&touched);
         true
+    }
+
+    /// A step, and further ones of the same epoch for dataflows that read the `$errors` of others.
+    fn step_with_errors(&mut self, input: EpochInput) -> Result<StepReport> {
+        let (epoch, now) = (input.epoch, input.now);
+        let mut report = self.engine.step(input)?;
+        let mut errors = std::mem::take(&mut report.errors);
+        while !errors.is_empty() {
+            let changes: Vec<(ObjectId, Vec<ZBatch>)> = errors
+                .drain(..)
+                .filter_map(|(id, batches)| Some((self.companion(id, "errors")?, batches)))
+                .collect();
+            let wanted = changes.iter().filter(|(id, _)| self.hub.wants(*id)).cloned();
+            report.changelogs.extend(wanted);
+            if !changes.iter().any(|(id, _)| self.engine.reads(*id)) {
+                break;
+            }
+            let further = self.engine.step(EpochInput { epoch, now, changes, watermarks: Vec::new() })?;
+            report.changelogs.extend(further.changelogs);
+            report.ran.extend(further.ran);
+            report.failed.extend(further.failed);
+            report.next_timer = further.next_timer;
+            errors = further.errors;
+        }
+        Ok(report)
     }
 
     /// Watermarks rise as the epoch closes; what the sources have reached goes into the log with them.
@@ -491,7 +531,9 @@ impl Coordinator {
         let oldest = self.shared.epochs.oldest_pinned();
         for id in touched {
             if let Some(relation) = self.relations.get(id) {
-                relation.compact(oldest);
+                if let Err(e) = relation.compact(oldest) {
+                    warn!(error = ?e, "a relation could not be compacted");
+                }
             }
         }
     }
@@ -511,7 +553,7 @@ impl Coordinator {
     fn stats(&mut self) -> Stats {
         let sources = self.sources.values().map(SourceState::stats).collect();
         Stats {
-            operators: self.engine.stats(),
+            dataflows: self.engine.stats(),
             sources,
             subscriptions: self.hub.list().collect(),
             hydrating: self.hidden.iter().copied().collect(),
@@ -526,7 +568,7 @@ impl Coordinator {
             self.engine.keep_changelog(object, false);
             if self.catalog.get(object).is_none() {
                 // The dataflow of a SUBSCRIBE to a query ends with it.
-                self.engine.drop_dataflow(object);
+                self.engine.drop(object);
                 self.relations.remove(&object);
             }
         }
@@ -554,7 +596,7 @@ impl Coordinator {
         }
         info!(epoch = %self.last_epoch, "stopped");
         if let Some(reply) = reply {
-            drop(reply.send(()));
+            let _ = reply.send(());
         }
     }
 

@@ -12,7 +12,7 @@ use crate::catalog::{Catalog, Object, ObjectBody, ObjectId};
 use crate::config::SessionSettings;
 use crate::coord::World;
 use crate::coord::server::Server;
-use crate::dataflow::OperatorStats;
+use crate::dataflow::{DataflowStats, NodeStats};
 use crate::error::{Error, Result};
 use crate::sql::bind::SystemTables;
 use crate::types::UTC;
@@ -23,8 +23,8 @@ pub const SCHEMA: &str = "freshet";
 /// What only the coordinator knows.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// One entry per operator of each dataflow.
-    pub operators: Vec<OperatorStats>,
+    /// One entry per dataflow.
+    pub dataflows: Vec<DataflowStats>,
     /// One entry per source.
     pub sources: Vec<SourceStats>,
     /// (subscriber, relation, bytes waiting).
@@ -69,7 +69,7 @@ const RELATIONS: &[Relation] = &[
     },
     Relation {
         name: "operators",
-        columns: &[("object", Text), ("object_id", Int), ("node", Int), ("operator", Text), ("worker", Int),
+        columns: &[("object", Text), ("object_id", Int), ("node", Int), ("operator", Text),
             ("rows_in", Int), ("rows_out", Int), ("state_rows", Int), ("state_bytes", Int), ("busy_us", Int)],
     },
     Relation {
@@ -233,7 +233,12 @@ pub fn rows(name: &str, from: &Sources<'_>) -> Result<RecordBatch> {
         find(name).ok_or_else(|| Error::internal(format!("there is no system relation \"{name}\"")))?;
     let rows = match name {
         "epochs" => vec![epochs(from)],
-        "operators" => from.stats.operators.iter().map(|o| operator(o, &from.world.catalog)).collect(),
+        "operators" => from
+            .stats
+            .dataflows
+            .iter()
+            .flat_map(|d| d.nodes.iter().map(|n| operator(d.id, n, &from.world.catalog)))
+            .collect(),
         "relations" => relations(from),
         "sessions" => from.server.sessions().into_iter().map(|s| {
             vec![
@@ -279,18 +284,17 @@ fn epochs(from: &Sources<'_>) -> Vec<Value> {
     ]
 }
 
-fn operator(o: &OperatorStats, catalog: &Catalog) -> Vec<Value> {
+fn operator(dataflow: ObjectId, n: &NodeStats, catalog: &Catalog) -> Vec<Value> {
     vec![
-        catalog.get(o.dataflow).map(|v| v.name.clone()).into(),
-        Value::N(i64::from(o.dataflow.0)),
-        o.node.into(),
-        o.name.as_str().into(),
-        o.worker.into(),
-        o.rows_in.into(),
-        o.rows_out.into(),
-        o.state_rows.into(),
-        o.state_bytes.into(),
-        u64::try_from(o.busy.as_micros()).unwrap_or(u64::MAX).into(),
+        catalog.get(dataflow).map(|v| v.name.clone()).into(),
+        Value::N(i64::from(dataflow.0)),
+        n.node.into(),
+        n.name.as_str().into(),
+        n.rows_in.into(),
+        n.rows_out.into(),
+        n.state_rows.into(),
+        n.state_bytes.into(),
+        u64::try_from(n.busy.as_micros()).unwrap_or(u64::MAX).into(),
     ]
 }
 
@@ -378,9 +382,9 @@ fn freshness(v: &Object, from: &Sources<'_>) -> Vec<Value> {
 fn view(v: &Object, from: &Sources<'_>) -> Vec<Value> {
     let shared = &from.server.shared;
     let figures = shared.figures.view(v.id);
-    let own = from.stats.operators.iter().filter(|o| o.dataflow == v.id);
+    let own = from.stats.dataflows.iter().filter(|d| d.id == v.id).flat_map(|d| &d.nodes);
     let (state_rows, state_bytes) =
-        own.fold((0, 0), |(rows, bytes), o| (rows + o.state_rows, bytes + o.state_bytes));
+        own.fold((0, 0), |(rows, bytes), n| (rows + n.state_rows, bytes + n.state_bytes));
     let status = match (&figures.failure, from.stats.hydrating.contains(&v.id)) {
         (Some(_), _) => "failed",
         (None, true) => "hydrating",

@@ -113,6 +113,21 @@ impl Transaction {
         self.writes.extend(writes.into_iter().filter(|w| !w.change.is_empty()));
     }
 
+    /// Rows of a table that this transaction has changed.
+    pub fn own_rows(&self, table: ObjectId) -> usize {
+        self.writes.iter().filter(|w| w.table == table).map(|w| w.change.num_rows()).sum()
+    }
+
+    /// The place to come back to with [`Transaction::back_to`].
+    pub fn mark(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Takes back the writes since `mark`.
+    pub fn back_to(&mut self, mark: usize) {
+        self.writes.truncate(mark);
+    }
+
     /// Whether there is anything to commit.
     pub fn is_read_only_so_far(&self) -> bool {
         self.ddl.is_empty() && self.writes.is_empty()

@@ -105,7 +105,7 @@ fn schedule(plan: &Plan, workers: usize) -> Vec<Task> {
 }
 
 fn is_operator(op: &Op) -> bool {
-    !is_exchange(op) && !matches!(op, Op::Input { .. } | Op::Constant { .. } | Op::Union)
+    !is_exchange(op) && !matches!(op, Op::Input { .. } | Op::Constant { .. } | Op::Union | Op::Negate)
 }
 
 fn kind(plan: &Plan, node: &PlanNode, index: usize) -> Result<Kind> {
@@ -115,6 +115,7 @@ fn kind(plan: &Plan, node: &PlanNode, index: usize) -> Result<Kind> {
         }
         Op::Constant { rows } => Kind::Constant(rows.clone()),
         Op::Union => Kind::Union,
+        Op::Negate => Kind::Negate,
         Op::Exchange { keys } => Kind::Exchange(keys.clone()),
         Op::Broadcast => Kind::Broadcast,
         _ => Kind::Operator(operator(plan, node, index)?),

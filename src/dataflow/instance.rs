@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Constant(RecordBatch),
     /// Passes all inputs on under its own column names.
     Union,
+    /// Passes all rows on with the opposite weight.
+    Negate,
     /// Sends rows to their owners.
     Exchange(Vec<usize>),
     /// Sends rows to everyone.
@@ -277,6 +279,7 @@ impl Instance {
                 let batch = renamed(&batch, batch.columns().to_vec(), &node.schema)?;
                 self.emit(n, vec![batch], work);
             }
+            Kind::Negate => self.emit(n, vec![batch.negate()], work),
             Kind::Exchange(keys) => {
                 let (index, transport) = (around.index, &around.transport);
                 let mut own = None;
@@ -408,6 +411,7 @@ impl Instance {
                 Kind::Input { .. } => ("input", 0, 0),
                 Kind::Constant(_) => ("constant", 0, 0),
                 Kind::Union => ("union", 0, 0),
+                Kind::Negate => ("negate", 0, 0),
                 Kind::Exchange(_) => ("exchange", 0, 0),
                 Kind::Broadcast => ("broadcast", 0, 0),
                 Kind::Operator(op) => (op.name(), op.state_rows(), op.state_bytes()),

@@ -278,6 +278,94 @@ fn filters_unions_distinct_and_top_k_equal_recomputation_for_any_number_of_worke
 }
 
 #[test]
+fn joins_and_groups_equal_recomputation_for_any_number_of_workers() {
+    check_queries(&[
+        "SELECT g, count(*), sum(v), min(v), max(id), count(DISTINCT v) FROM t GROUP BY g",
+        "SELECT count(*), sum(v) FILTER (WHERE g = 'a') FROM t",
+        "SELECT g, count(*) FROM t GROUP BY g HAVING count(*) > 2",
+        "SELECT t.id, u.w FROM t JOIN u ON t.v = u.k",
+        "SELECT t.id, u.w FROM t JOIN u ON t.v = u.k AND t.g < u.w WHERE t.id > 3",
+        "SELECT t.id, u.k FROM t, u WHERE t.v < u.k AND t.g = 'a'",
+        "SELECT a.id, b.id, u.w FROM t a, t b, u WHERE a.v = b.v AND a.g = 'a' AND b.g = 'b' AND u.k = a.v",
+        "SELECT u.w, count(*) AS n, sum(t.v) FROM t JOIN u ON t.v = u.k GROUP BY u.w",
+        "SELECT id FROM t WHERE v IN (SELECT k FROM u WHERE w = 'a')",
+        "SELECT max(n) FROM (SELECT g, count(*) AS n FROM t GROUP BY g) q",
+        "SELECT t.id FROM t JOIN (SELECT g, max(v) AS m FROM t GROUP BY g) q ON t.g = q.g AND t.v = q.m",
+        "SELECT g, g AS h, v + 1 AS x, count(*) FROM t GROUP BY g, v + 1",
+        "SELECT count(*) FROM u, t",
+    ]);
+}
+
+#[test]
+fn outer_and_anti_joins_equal_recomputation_for_any_number_of_workers() {
+    check_queries(&[
+        "SELECT t.id, u.w FROM t LEFT JOIN u ON t.v = u.k",
+        "SELECT t.id, u.w FROM t LEFT JOIN u ON t.v = u.k AND u.w <> 'a'",
+        "SELECT t.g, u.k FROM t RIGHT JOIN u ON t.v = u.k",
+        "SELECT t.id, u.k, u.w FROM t FULL JOIN u ON t.v = u.k",
+        "SELECT u.w, count(t.id) FROM u LEFT JOIN t ON t.v = u.k GROUP BY u.w",
+        "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM u WHERE u.k = t.v)",
+        "SELECT a.id, b.g FROM t a LEFT JOIN t b ON a.v = b.id",
+        "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.k = t.v AND t.id > 5 AND u.w > 'a')",
+        "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM u WHERE u.k = t.v AND u.w > 'a')",
+        "SELECT g FROM t EXCEPT SELECT w FROM u",
+        "SELECT g FROM t INTERSECT SELECT w FROM u",
+        "SELECT id FROM t WHERE v > (SELECT min(k) FROM u)",
+        "SELECT id FROM t WHERE v = (SELECT max(v) FROM t)",
+    ]);
+}
+
+#[test]
+fn windows_are_shown_once_when_the_watermark_passes_their_end() {
+    for workers in [1, 2, 4] {
+        let mut server = Server::new(workers);
+        let sql = "SELECT date_bin(INTERVAL '10 microseconds', ts) AS b, count(*) AS n FROM s GROUP BY 1";
+        let (id, view, _) = server.begin(sql, Emit::OnWindowClose);
+        server.finish(id);
+        let s = schema_of(&server.catalog, "s");
+        let at = |t: i64| ((Some(t), Some("a"), Some(1), Some(t)), 1);
+        server.step(vec![("s", vec![rows(&s, &[at(1), at(9), at(10), at(25)])])], &[("s", 9)]);
+        assert!(view.contents().is_empty());
+        server.step(vec![], &[("s", 10)]);
+        assert_eq!(view.contents().values().sum::<i64>(), 1);
+        server.step(vec![("s", vec![rows(&s, &[at(11)])])], &[("s", 30)]);
+        let shown: Vec<String> = view.contents().into_keys().collect();
+        assert_eq!(shown.len(), 3, "{shown:?}");
+        assert!(shown.iter().filter(|r| r.ends_with("|2")).count() == 2, "{shown:?}");
+    }
+}
+
+#[test]
+fn a_panic_on_one_worker_stops_the_dataflow_on_all_and_nobody_waits() {
+    for workers in [1, 2, 4] {
+        let mut server = Server::new(workers);
+        let (_, good_view, _) = server.view("SELECT g, count(*) FROM t GROUP BY g");
+        let mut plan = (*server.plan("SELECT g, count(*) FROM t GROUP BY g", Emit::OnUpdate)).clone();
+        for node in &mut plan.nodes {
+            if let crate::plan::Op::Input { columns, .. } = &mut node.op {
+                *columns = vec![99];
+            }
+        }
+        let id = server.catalog.allocate_id();
+        let view = Arc::new(Store::default());
+        let target = Target::View(view.clone(), Arc::new(Store::default()));
+        server
+            .engine
+            .create(DataflowSpec { id, plan: Arc::new(plan), target, keep_changelog: false })
+            .unwrap();
+        assert!(server.finish(id).failed.is_empty());
+        let t = schema_of(&server.catalog, "t");
+        // One small batch: a single worker reads it.
+        let report = server.step(vec![("t", vec![rows(&t, &[((Some(1), Some("a"), None, None), 1)])])], &[]);
+        assert_eq!(report.failed.iter().map(|(i, _)| *i).collect::<Vec<_>>(), vec![id]);
+        assert_eq!(good_view.contents(), BTreeMap::from([("a|1".to_string(), 1)]));
+        let more = server.step(vec![("t", vec![rows(&t, &[((Some(2), Some("a"), None, None), 1)])])], &[]);
+        assert!(more.failed.is_empty());
+        assert_eq!(good_view.contents(), BTreeMap::from([("a|2".to_string(), 1)]));
+    }
+}
+
+#[test]
 fn views_on_views_see_each_others_changes_in_the_same_epoch() {
     for workers in [1, 2, 3] {
         let mut server = Server::new(workers);
@@ -347,7 +435,6 @@ fn a_failing_dataflow_stops_alone_and_its_view_keeps_the_last_state() {
     }
 }
 
-/// An operator that fails or panics on the worker that gets a certain row.
 #[test]
 fn errors_of_rows_are_data_and_are_retracted_with_their_rows() {
     for workers in [1, 4] {
@@ -399,4 +486,24 @@ fn idle_dataflows_cost_nothing_and_figures_count_rows() {
     assert_eq!(of(used).nodes[0].rows_out, 1);
     server.engine.drop(used);
     assert_eq!(server.engine.stats().len(), 1);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn an_epoch_among_a_thousand_idle_views() {
+    for workers in [1, 2] {
+        let mut server = Server::new(workers);
+        for _ in 0..1000 {
+            server.view("SELECT w, count(*) FROM u GROUP BY w");
+        }
+        server.view("SELECT g, count(*) FROM t GROUP BY g");
+        let t = schema_of(&server.catalog, "t");
+        let batch = rows(&t, &[((Some(1), Some("a"), Some(5), None), 1)]);
+        let rounds = 2000;
+        let start = std::time::Instant::now();
+        for _ in 0..rounds {
+            server.step(vec![("t", vec![batch.clone()])], &[]);
+        }
+        println!("{workers} workers: {:?} per epoch", start.elapsed() / rounds);
+    }
 }

@@ -73,7 +73,8 @@ struct Probe {
     /// Stored columns of the probing rows.
     rows: RecordBatch,
     weights: Option<Vec<i64>>,
-    slots: Vec<u32>,
+    /// The list each row meets; `None`: every row meets all of them.
+    slots: Option<Vec<u32>>,
     cursor: Cursor,
 }
 
@@ -144,7 +145,13 @@ impl Join {
                 }) {
                     return Err(Error::internal("join rows expire by a column that is no timestamp"));
                 }
-                let rows = RowLists::new(key_types.clone(), Arc::new(schema.project(stored)?))?;
+                let kept = Arc::new(schema.project(stored)?);
+                // Without keys the rows are their own keys, so that a deletion finds its row at once.
+                let types = match key_types.as_slice() {
+                    [] => kept.fields().iter().map(|f| f.data_type().clone()).collect(),
+                    types => types.to_vec(),
+                };
+                let rows = RowLists::new(types, kept)?;
                 Ok(Side { keys, stored: stored.to_vec(), expiry, rows })
             };
         let sides = [
@@ -158,9 +165,14 @@ impl Join {
     fn start(&mut self, port: usize, batch: ZBatch) -> Result<Option<Probe>> {
         let Some(batch) = without_null_keys(batch, &self.sides[port].keys)? else { return Ok(None) };
         let side = &mut self.sides[port];
-        let key_columns: Vec<ArrayRef> = side.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect();
-        let keys: KeyBatch = side.rows.prepare(&key_columns, batch.num_rows())?;
         let stored = batch.rows().project(&side.stored)?;
+        let keyed = !side.keys.is_empty();
+        let key_columns: Vec<ArrayRef> = if keyed {
+            side.keys.iter().map(|k| Arc::clone(batch.column(*k))).collect()
+        } else {
+            stored.columns().to_vec()
+        };
+        let keys: KeyBatch = side.rows.prepare(&key_columns, batch.num_rows())?;
         let expires = side.expiry.map(|(column, offset)| {
             let column = batch.column(column);
             let times = words_of(column, WordKind::B8);
@@ -175,8 +187,11 @@ impl Join {
         if other.is_empty() {
             return Ok(None);
         }
-        let mut slots = Vec::new();
-        other.find(&keys, &mut slots);
+        let slots = keyed.then(|| {
+            let mut slots = Vec::new();
+            other.find(&keys, &mut slots);
+            slots
+        });
         Ok(Some(Probe { port, rows: stored, weights, slots, cursor: Cursor::default() }))
     }
 
@@ -206,7 +221,10 @@ impl Join {
     fn step(&self, probe: &mut Probe, out: &mut Output) -> Result<bool> {
         let other = &self.sides[1 - probe.port].rows;
         let mut matches = Matches::default();
-        let done = other.walk(&probe.slots, &mut probe.cursor, TARGET_ROWS, &mut matches);
+        let done = match &probe.slots {
+            Some(slots) => other.walk(slots, &mut probe.cursor, TARGET_ROWS, &mut matches),
+            None => other.walk_all(probe.rows.num_rows(), &mut probe.cursor, TARGET_ROWS, &mut matches),
+        };
         if matches.probe.is_empty() {
             return Ok(done);
         }

@@ -326,10 +326,7 @@ impl Reduce {
         let Captured { slots, old } = captured;
         let status = self.status(&slots);
         let columns = self.results(&slots)?;
-        let (old_status, old_columns) = match old {
-            Some((status, columns)) => (status, columns),
-            None => (vec![ABSENT; slots.len()], columns.clone()),
-        };
+        let (old_status, old_columns) = old.unwrap_or_else(|| (vec![ABSENT; slots.len()], vec![]));
         let differs = differences(&old_columns, &columns)?;
         let (mut delete, mut insert) = (vec![], vec![]);
         let mut errors = vec![];

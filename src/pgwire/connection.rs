@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{
+use crate::coord::backend::{
     BackendSession, BatchStream, CancelHandle, CopyFormat, CopyOptions, CopySink, Outcome, OutputColumn,
     ParsedStatement, Prepared, RowsTag, StatementStore, TransactionStatus,
 };

@@ -2,11 +2,11 @@
 //!
 //! Boundary: batches to the bytes of CopyData messages (one per row); reading is the backend's [`CopySink`].
 //!
-//! [`CopySink`]: super::backend::CopySink
+//! [`CopySink`]: crate::coord::backend::CopySink
 
 use arrow::record_batch::RecordBatch;
 
-use super::backend::{CopyFormat, CopyOptions, OutputColumn};
+use crate::coord::backend::{CopyFormat, CopyOptions, OutputColumn};
 use super::codec::Message;
 use super::rows::{BoundRows, Format, RowEncoder};
 use crate::error::Result;

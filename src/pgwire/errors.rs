@@ -2,7 +2,7 @@
 //!
 //! Boundary: [`crate::error::Error`] in, the bytes of ErrorResponse or NoticeResponse out.
 
-use super::backend::Notice;
+use crate::coord::backend::Notice;
 use super::codec::Message;
 use crate::error::{Error, ErrorKind};
 

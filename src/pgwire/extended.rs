@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
 
-use super::backend::{Description, Outcome, Prepared, TransactionStatus};
+use crate::coord::backend::{Description, Outcome, Prepared, TransactionStatus};
 use super::codec::{Body, Message, write_empty};
 use super::connection::{Connection, Failure, RowsInFlight};
 use super::errors::protocol;
@@ -272,9 +272,10 @@ fn no_portal(name: &str) -> Error {
 }
 
 /// A statement described long ago must still give what was described.
-fn check_columns(description: &Description, columns: &[super::backend::OutputColumn]) -> Result<()> {
+fn check_columns(description: &Description, columns: &[crate::coord::backend::OutputColumn]) -> Result<()> {
     let same = description.columns.as_ref().is_some_and(|described| {
-        described.len() == columns.len() && described.iter().zip(columns).all(|(a, b)| a.pg_type == b.pg_type)
+        described.len() == columns.len()
+            && described.iter().zip(columns).all(|(a, b)| a.pg_type.oid == b.pg_type.oid)
     });
     if same { Ok(()) } else { Err(Error::unsupported("cached plan must not change result type")) }
 }

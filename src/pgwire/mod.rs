@@ -1,13 +1,12 @@
 //! The PostgreSQL wire protocol, version 3.0: translates between clients and the coordinator, decides nothing.
 //!
-//! One task per connection reads messages, calls the backend ([`backend`]) and writes results. Replies are
+//! One task per connection reads messages, calls the backend ([`crate::coord::backend`]) and writes results. Replies are
 //! collected and sent at Sync, Flush, the end of a query string, or when they are many; live results are sent as
 //! they happen. A statement whose client has gone is cancelled.
 //!
 //! Boundary: everything that knows bytes of the protocol is here; statements, transactions and settings are the
 //! backend's.
 
-pub mod backend;
 mod codec;
 mod connection;
 mod copy;
@@ -29,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use backend::{Backend, CancelHandle, ConnectParams, StatementStore};
+use crate::coord::backend::{Backend, CancelHandle, ConnectParams, StatementStore};
 use connection::Connection;
 use errors::Severity;
 use io::{Io, ReadError};

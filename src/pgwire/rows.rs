@@ -8,7 +8,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
 
-use super::backend::OutputColumn;
+use crate::coord::backend::OutputColumn;
 use super::codec::Message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::binary::{BinaryColumn, BinaryFormatter};

@@ -60,6 +60,7 @@ pub fn operation(plan: &Plan, node: &PlanNode) -> String {
             line
         }
         Op::Union => "Union".into(),
+        Op::Negate => "Negate".into(),
         Op::Exchange { keys } => format!("Exchange keys={}", names(0, keys)),
         Op::Broadcast => "Broadcast".into(),
         Op::Join { left_keys, right_keys, residual, bounds, .. } => {

@@ -6,7 +6,7 @@
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator};
 
-use crate::catalog::Object;
+use crate::catalog::{Object, ObjectBody};
 
 /// Facts about the rows a node gives out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Facts {
     /// Rows are only ever inserted, each with weight +1.
     pub append_only: bool,
     /// (column, delay µs): no row with `column < watermark - delay` will come any more, so that the rows with
-    /// value `v` are complete once `watermark > v + delay`. The event time of a source has its allowed lateness
-    /// as delay, a window start one µs less than its width more, a window end (it lies after every event of the
+    /// value `v` are complete once `watermark > v + delay`. The event time of a source has
+    /// no delay, a window start one µs less than its width more, a window end (it lies after every event of the
     /// window) one µs less.
     pub watermarks: Vec<(usize, i64)>,
     /// State below and at this node that grows without bound, one sentence per operator (for the NOTICE).
@@ -80,7 +80,11 @@ pub fn of_relation(object: &Object) -> Facts {
     // Deleting an old row is always allowed where rows can be deleted at all, so only insert-only relations
     // let state go by event time.
     if append_only && let Some(watermark) = object.watermark() {
-        facts.watermarks.push((watermark.column, watermark.allowed_lateness));
+        // The watermark that dataflows see has the allowed lateness taken off already.
+        facts.watermarks.push((watermark.column, 0));
+    }
+    if let ObjectBody::MaterializedView { append_only: true, watermark_columns, .. } = &object.body {
+        facts.watermarks.extend(watermark_columns.iter().copied());
     }
     facts
 }

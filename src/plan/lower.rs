@@ -46,6 +46,9 @@ pub fn lower_with(plan: &LogicalPlan, emit: Emit, known: &dyn Fn(ObjectId) -> Op
     if emit == Emit::OnWindowClose && !lowering.has_window_close() {
         return Err(not_closable());
     }
+    // A node that is used twice tells its notes twice.
+    let mut seen = std::collections::HashSet::new();
+    lowering.nodes[root].facts.unbounded_state.retain(|note| seen.insert(note.clone()));
     let names: Vec<Field> = schema
         .fields()
         .iter()
@@ -346,8 +349,13 @@ impl Lowering<'_> {
             let below = request.below(schema, &columns)?;
             nodes.push(self.request(input, below)?);
         }
+        Ok(self.union_nodes(nodes))
+    }
+
+    /// All rows of nodes whose columns have the same types.
+    fn union_nodes(&mut self, nodes: Vec<NodeId>) -> NodeId {
         if let [one] = nodes[..] {
-            return Ok(one);
+            return one;
         }
         let first = self.nodes[nodes[0]].schema.clone();
         let fields: Vec<Field> = first
@@ -376,7 +384,7 @@ impl Lowering<'_> {
         let partition = self.extras[nodes[0]].partition.clone();
         let same = nodes.iter().all(|n| self.extras[*n].partition == partition);
         let extra = Extra { partition: partition.filter(|_| same), complete: Vec::new() };
-        Ok(self.add(Op::Union, nodes, unique_schema(fields), facts, extra))
+        self.add(Op::Union, nodes, unique_schema(fields), facts, extra)
     }
 
     fn values(&mut self, values: &Values, request: Request) -> Result<NodeId> {

@@ -25,7 +25,8 @@ use crate::plan::facts::Facts;
 /// Index of a node in its [`Plan`].
 pub type NodeId = usize;
 
-/// A plan: nodes in topological order (inputs before their users); the last one gives the result.
+/// A plan: nodes in topological order (inputs before their users, of which a node may have several); the last
+/// one gives the result.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The nodes, inputs first.
@@ -119,6 +120,8 @@ pub enum Op {
     },
     /// All rows of all inputs.
     Union,
+    /// Every row with the opposite weight: what a Union is to take away.
+    Negate,
     /// Rows go to the worker that owns the hash of these columns; no columns: to worker 0.
     Exchange {
         /// Key columns.

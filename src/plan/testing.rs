@@ -129,6 +129,7 @@ impl ContextProvider for Provider {
 pub(crate) fn logical(sql: &str, catalog: &Catalog, optimized: bool) -> LogicalPlan {
     let mut options = ConfigOptions::default();
     options.sql_parser.map_string_types_to_utf8view = false;
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     let planners = SessionStateDefaults::default_expr_planners();
     let provider = Provider { catalog: catalog.clone(), options: options.clone(), planners };
     let statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
@@ -138,12 +139,17 @@ pub(crate) fn logical(sql: &str, catalog: &Catalog, optimized: bool) -> LogicalP
         .rules
         .into_iter()
         .filter(|r| {
-            let always = matches!(r.name(), "decorrelate_predicate_subquery" | "eliminate_cross_join");
+            let always = matches!(
+                r.name(),
+                "decorrelate_predicate_subquery" | "scalar_subquery_to_join" | "eliminate_cross_join"
+            );
             always
                 || (optimized && !matches!(r.name(), "simplify_expressions" | "replace_distinct_aggregate"))
         })
         .collect();
-    Optimizer::with_rules(rules).optimize(plan, &OptimizerContext::new(), |_, _| {}).unwrap()
+    Optimizer::with_rules(rules)
+        .optimize(plan, &OptimizerContext::new_with_config_options(Arc::new(options)), |_, _| {})
+        .unwrap()
 }
 
 /// The plan of a query over [`catalog`].

@@ -127,15 +127,13 @@ pub fn start(
     let query = Query { state, environment, cancel: own.clone(), sender: sender.clone() };
     let task = runtime.spawn(async move {
         let outcome = AssertUnwindSafe(query.run(plan)).catch_unwind().await;
-        let error = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(e)) => Some(e),
-            Err(panic) => Some(panicked(&*panic)),
+        let last = match outcome {
+            Ok(Ok(())) => Ok(None),
+            Ok(Err(e)) => Err(e),
+            Err(panic) => Err(panicked(&*panic)),
         };
-        if let Some(error) = error {
-            // Nobody listens any more: then nobody misses the error.
-            let _ = sender.send(Err(error)).await;
-        }
+        // Nobody listens any more: then nobody misses it.
+        let _ = sender.send(last).await;
         drop(pin);
     });
     let canceled = Box::pin(own.clone().cancelled_owned());
@@ -163,11 +161,14 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     Error::internal("the query failed unexpectedly").with_detail(message)
 }
 
+/// A batch, the end of the result, or the error that ended it.
+type Message = Result<Option<RecordBatch>>;
+
 struct Query {
     state: Arc<SessionState>,
     environment: Arc<RuntimeEnv>,
     cancel: CancellationToken,
-    sender: mpsc::Sender<Result<RecordBatch>>,
+    sender: mpsc::Sender<Message>,
 }
 
 impl Query {
@@ -199,7 +200,7 @@ impl Query {
             if self.cancel.is_cancelled() {
                 return Err(canceled());
             }
-            if batch.num_rows() > 0 && self.sender.send(Ok(batch)).await.is_err() {
+            if batch.num_rows() > 0 && self.sender.send(Ok(Some(batch))).await.is_err() {
                 return Ok(());
             }
         }
@@ -210,7 +211,7 @@ impl Query {
 /// The batches of a running query. Dropping it ends the query.
 pub struct QueryStream {
     schema: SchemaRef,
-    receiver: mpsc::Receiver<Result<RecordBatch>>,
+    receiver: mpsc::Receiver<Message>,
     task: JoinHandle<()>,
     canceled: Pin<Box<WaitForCancellationFutureOwned>>,
     cancel: CancellationToken,
@@ -245,8 +246,16 @@ impl Stream for QueryStream {
             self.task.abort();
             return Poll::Ready(Some(Err(canceled())));
         }
-        let next = std::task::ready!(self.receiver.poll_recv(cx));
-        self.done = !matches!(next, Some(Ok(_)));
+        let next = match std::task::ready!(self.receiver.poll_recv(cx)) {
+            Some(Ok(Some(batch))) => return Poll::Ready(Some(Ok(batch))),
+            Some(Ok(None)) => None,
+            Some(Err(e)) => Some(Err(e)),
+            // The task went away without a word: its runtime was shut down.
+            None => {
+                Some(Err(Error::new(ErrorKind::AdminShutdown, "canceling statement due to server shutdown")))
+            }
+        };
+        self.done = true;
         Poll::Ready(next)
     }
 }

@@ -41,6 +41,9 @@ impl Resolver for World {
         if id == self.object.id { Ok(self.relation.clone()) } else { Err(unknown_relation(id)) }
     }
     fn rows(&self, name: &TableReference, source: &dyn TableSource) -> Result<Option<Vec<RecordBatch>>> {
+        if !(source as &dyn Any).is::<SystemTable>() {
+            return Ok(None);
+        }
         let names: ArrayRef = Arc::new(StringArray::from(vec![name.table().to_string()]));
         Ok(Some(vec![RecordBatch::try_new(source.schema(), vec![names])?]))
     }
@@ -93,7 +96,8 @@ impl World {
             let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
             scan.source = match scan.table_name.table() {
                 "t" => Arc::new(CatalogTable::new(self.object.clone())),
-                _ => Arc::new(SystemTable(system.clone())),
+                "settings" => Arc::new(SystemTable(system.clone())),
+                _ => scan.source,
             };
             Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
         });
@@ -137,6 +141,8 @@ fn queries_read_the_pinned_epoch_with_one_and_with_several_partitions() {
         );
         assert_eq!(w.number("SELECT count(*) FROM t a JOIN t b ON a.k = b.k + 1"), 800);
         assert_eq!(w.number("SELECT count(*) FROM (SELECT k FROM t LIMIT 7)"), 7);
+        let recursive = "WITH RECURSIVE r(n) AS (SELECT 1::bigint UNION ALL SELECT n + 1 FROM r WHERE n < 9)";
+        assert_eq!(w.number(&format!("{recursive} SELECT sum(r.n) FROM r JOIN t ON r.n = t.k - 300")), 45);
         assert_eq!(w.number("SELECT count(*) FROM t WHERE k IN (SELECT max(k) FROM t)"), 1);
     }
 }
@@ -178,6 +184,8 @@ fn joins_of_all_pairs_end_when_they_are_canceled_or_dropped() {
         "SELECT count(*) FROM t a, t b, t c",
         "SELECT count(*) FROM t a JOIN t b ON a.k + b.k < 0 JOIN t c ON b.k + c.k < -1",
         "SELECT count(*) FROM t a JOIN t b ON a.v = b.v JOIN t c ON b.v = c.v",
+        "WITH RECURSIVE r(n) AS (SELECT 1::bigint UNION ALL SELECT n FROM r) SELECT count(*) FROM r",
+        "SELECT count(*) FROM t WHERE NOT EXISTS (SELECT FROM t b JOIN t c ON b.k <> c.k WHERE b.k > t.k + c.k + 50000)",
     ] {
         let cancel = CancellationToken::new();
         let mut stream = w.start(sql, 1 << 30, cancel.clone()).unwrap();
@@ -198,6 +206,44 @@ fn joins_of_all_pairs_end_when_they_are_canceled_or_dropped() {
     drop(w.start("SELECT count(*) FROM t a, t b, t c", 1 << 30, CancellationToken::new()).unwrap());
     assert_eq!(w.number("SELECT count(*) FROM t"), 20_000);
     assert_eq!(w.epochs.oldest_pinned(), Epoch(10));
+}
+
+#[test]
+fn a_query_whose_runtime_ends_is_an_error_and_not_a_short_result() {
+    let mut w = world(1000, 1);
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let doomed = std::mem::replace(&mut w.runtime, other);
+    let limits = Limits { memory_bytes: 1 << 20, spill: None };
+    let handle = doomed.handle().clone();
+    doomed.shutdown_background();
+    let plan = w.plan("SELECT k FROM t");
+    let cancel = CancellationToken::new();
+    let stream = start(plan, &w, w.epochs.pin(), w.state.clone(), &limits, &handle, cancel).unwrap();
+    let e = futures::executor::block_on(stream.collect_all()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::AdminShutdown);
+}
+
+/// Figures; run with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn figures() {
+    let w = world(1000, 1);
+    for sql in [
+        "SELECT v FROM t WHERE k = 77",
+        "SELECT count(*) FROM t",
+        "SELECT a.k FROM t a JOIN t b ON a.k = b.k",
+    ] {
+        let plan = w.plan(sql);
+        let n = 300;
+        let started = Instant::now();
+        for _ in 0..n {
+            let limits = Limits { memory_bytes: 1 << 24, spill: None };
+            let (pin, state, cancel) = (w.epochs.pin(), w.state.clone(), CancellationToken::new());
+            let stream = start(plan.clone(), &w, pin, state, &limits, w.runtime.handle(), cancel).unwrap();
+            futures::executor::block_on(stream.collect_all()).unwrap();
+        }
+        println!("{sql}: {:?}", started.elapsed() / n);
+    }
 }
 
 #[test]

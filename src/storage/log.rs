@@ -71,6 +71,9 @@ impl Log {
     /// As [`Log::open`], with another size of segments.
     pub fn open_with(dir: &Path, fs: Arc<dyn Fs>, segment_bytes: u64) -> Result<(Log, Recovery)> {
         fs.create_dir_all(dir).map_err(|e| io_error("create", dir, e))?;
+        if let Some(parent) = dir.parent() {
+            fs.sync_dir(parent).map_err(|e| io_error("sync", parent, e))?;
+        }
         let contents = read_directory(dir, &*fs)?;
         for name in contents.obsolete {
             fs.remove(&dir.join(&name)).map_err(|e| io_error("remove", &dir.join(&name), e))?;

@@ -298,3 +298,33 @@ fn whichever_write_fails_nothing_acknowledged_is_lost_and_work_goes_on() {
         }
     }
 }
+
+/// Figures of one core; run with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(dir.path(), Arc::new(RealFs)).unwrap();
+    let LogEntry::Table { change, .. } = record(1, false).entries.remove(0) else { unreachable!() };
+    let one = LogRecord {
+        epoch: Epoch(1),
+        entries: vec![LogEntry::Table { object: 1, change: change.slice(0, 1) }],
+    };
+    let n = 50_000u32;
+    let started = std::time::Instant::now();
+    for _ in 0..n {
+        log.append(&one).unwrap();
+    }
+    println!("append of one row: {:?}, {} bytes", started.elapsed() / n, log.sizes().0 / u64::from(n));
+    log.sync().unwrap();
+    let started = std::time::Instant::now();
+    for _ in 0..100 {
+        log.append(&one).unwrap();
+        log.sync().unwrap();
+    }
+    println!("append and sync: {:?}", started.elapsed() / 100);
+    drop(log);
+    let started = std::time::Instant::now();
+    let (_, recovery) = Log::open(dir.path(), Arc::new(RealFs)).unwrap();
+    println!("recovery of one row: {:?}", started.elapsed() / recovery.records.len() as u32);
+}

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
@@ -52,6 +52,8 @@ struct State {
     primary: Option<Index>,
     secondary: Vec<Index>,
     live: usize,
+    /// Rows that have ended and are still here.
+    ended: usize,
     last_epoch: Epoch,
 }
 
@@ -168,6 +170,7 @@ impl State {
                     index.move_to_back(hashes[i], slot);
                 }
                 self.live -= 1;
+                self.ended += 1;
                 return true;
             }
             slot = primary.next(slot);
@@ -235,6 +238,7 @@ impl Partition {
             primary: keyed.then(|| Index::new(primary_columns.clone())),
             secondary: Vec::new(),
             live: 0,
+            ended: 0,
             last_epoch: Epoch::ZERO,
         };
         Partition { schema, primary_columns, keyed, writer: Mutex::new(0), state: RwLock::new(state) }
@@ -432,27 +436,24 @@ impl Partition {
     pub(super) fn compact(&self, horizon: Epoch, budget: usize) -> Result<usize> {
         let mut cursor = self.writer.lock();
         let mut touched = 0;
-        let mut steps = self.state.read().order.len();
-        while touched < budget && steps > 0 {
+        while touched < budget {
             let range = {
                 let state = self.state.read();
-                if *cursor >= state.order.len() {
-                    *cursor = 0;
+                let chunks = state.order.len();
+                if state.ended == 0 || chunks == 0 {
+                    break;
                 }
-                steps -= 1;
-                match state.order.get(*cursor) {
-                    Some(_) => compaction(&state, *cursor, horizon, &mut touched),
-                    None => return Ok(touched),
-                }
+                let start = *cursor % chunks;
+                (start..chunks).chain(0..start).find_map(|at| {
+                    if touched >= budget {
+                        return None;
+                    }
+                    *cursor = at;
+                    compaction(&state, at, horizon, &mut touched)
+                })
             };
-            match range {
-                None => *cursor += 1,
-                Some(range) => {
-                    steps = steps.saturating_sub(range.len() - 1);
-                    self.merge(range, horizon)?;
-                    *cursor += 1;
-                }
-            }
+            let Some(range) = range else { break };
+            self.merge(range, horizon)?;
         }
         Ok(touched)
     }
@@ -490,6 +491,7 @@ impl Partition {
             }
         }
         state.free_slots.extend(merged.dropped_slots);
+        state.ended -= merged.dropped_rows;
         for id in ids {
             state.chunks[id as usize] = None;
             state.free_chunks.push(id);
@@ -617,6 +619,7 @@ struct Merged {
     /// The rows that are not in it, with their slots (if they have any).
     dropped: Option<RecordBatch>,
     dropped_slots: Vec<u32>,
+    dropped_rows: usize,
 }
 
 impl Merged {
@@ -626,14 +629,14 @@ impl Merged {
         let mut dropped = Vec::new();
         let mut begins = Vec::with_capacity(total);
         let mut ends = Vec::new();
-        let (mut slots, mut dropped_slots) = (Vec::with_capacity(total), Vec::new());
+        let (mut slots, mut dropped_slots, mut dropped_rows) = (Vec::with_capacity(total), Vec::new(), 0);
         for (chunk, chunk_slots) in sources {
             let mut gone = Vec::new();
             for row in 0..chunk.len() {
                 let end = chunk.end(row);
                 let slot = chunk_slots.get(row);
                 if end <= horizon {
-                    gone.push(row as u32);
+                    gone.push(row);
                     dropped_slots.extend(slot);
                     continue;
                 }
@@ -643,15 +646,18 @@ impl Merged {
                 begins.push(chunk.begin(row).0);
                 slots.extend(slot);
             }
+            dropped_rows += gone.len();
             if gone.is_empty() {
                 kept.push(chunk.rows().clone());
                 continue;
             }
-            let mut keep = vec![true; chunk.len()];
-            gone.iter().for_each(|row| keep[*row as usize] = false);
-            kept.push(filter_record_batch(chunk.rows(), &BooleanArray::from(keep))?);
+            let mut drop = BooleanBufferBuilder::new(chunk.len());
+            drop.append_n(chunk.len(), false);
+            gone.iter().for_each(|row| drop.set_bit(*row, true));
+            let drop = drop.finish();
+            kept.push(filter_record_batch(chunk.rows(), &BooleanArray::new(!&drop, None))?);
             if !chunk_slots.is_empty() {
-                dropped.push(take_record_batch(chunk.rows(), &UInt32Array::from(gone))?);
+                dropped.push(filter_record_batch(chunk.rows(), &BooleanArray::new(drop, None))?);
             }
         }
         let dropped = if dropped.is_empty() { None } else { Some(concat_batches(schema, &dropped)?) };
@@ -667,6 +673,6 @@ impl Merged {
             Some(Arc::new(chunk))
         };
         let first_end = ends.iter().map(|(_, end)| *end).min().unwrap_or(Epoch::MAX);
-        Ok(Merged { chunk, slots, ended: ends.len(), first_end, dropped, dropped_slots })
+        Ok(Merged { chunk, slots, ended: ends.len(), first_end, dropped, dropped_slots, dropped_rows })
     }
 }

@@ -9,7 +9,7 @@
 //! taken needs no pin.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
@@ -26,6 +26,8 @@ use crate::zset::key::hash_columns;
 
 /// Rows that one call of [`Relation::compact`] rewrites at most, about.
 const COMPACT_ROWS: usize = 131_072;
+/// Rows that one change may insert: repeated rows take memory each.
+const MAX_REPEATED: i128 = 1 << 30;
 
 /// A versioned multiset of rows. Shared as `Arc<Relation>`.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Relation {
     indexes: Mutex<Vec<(Vec<usize>, usize)>>,
     /// No reader looks before this epoch.
     horizon: AtomicU64,
+    /// The partition at which the next compaction begins, so that each gets its turn.
+    compact_next: AtomicUsize,
 }
 
 impl Relation {
@@ -51,6 +55,7 @@ impl Relation {
             partitions,
             indexes: Mutex::new(Vec::new()),
             horizon: AtomicU64::new(0),
+            compact_next: AtomicUsize::new(0),
         }
     }
 
@@ -110,6 +115,13 @@ impl Relation {
         }
         if plain && deletes == 0 && !weights.contains(&0) {
             return Ok((Some(rows), None));
+        }
+        let repeated: i128 = weights.iter().map(|w| i128::from((*w).max(0))).sum();
+        if repeated > MAX_REPEATED {
+            return Err(Error::new(
+                ErrorKind::ProgramLimit,
+                format!("{repeated} rows in one change of relation \"{}\"", self.name),
+            ));
         }
         let inserts = if plain && deletes < weights.len() {
             let mask: BooleanArray = weights.iter().map(|w| Some(*w > 0)).collect();
@@ -293,7 +305,9 @@ impl Relation {
     pub fn compact(&self, oldest_reader: Epoch) -> Result<()> {
         let horizon = self.horizon.fetch_max(oldest_reader.0, Ordering::Relaxed).max(oldest_reader.0);
         let mut budget = COMPACT_ROWS;
-        for partition in &self.partitions {
+        let start = self.compact_next.fetch_add(1, Ordering::Relaxed);
+        for i in 0..self.partitions.len() {
+            let partition = &self.partitions[(start.wrapping_add(i)) % self.partitions.len()];
             budget = budget.saturating_sub(partition.compact(Epoch(horizon), budget)?);
         }
         Ok(())

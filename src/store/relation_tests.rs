@@ -294,6 +294,31 @@ fn readers_see_whole_epochs_while_a_writer_moves_sums_around() {
     }
 }
 
+#[test]
+fn rows_without_columns_are_counted_like_others() {
+    let schema: SchemaRef = Arc::new(Schema::empty());
+    let rows = |n| crate::zset::builder::rows_without_columns(&schema, n).unwrap();
+    let r = Relation::new("t", schema.clone(), vec![], 1);
+    for e in 1..=20 {
+        r.apply(0, Epoch(e), &ZBatch::inserts(rows(10))).unwrap();
+    }
+    r.apply(0, Epoch(21), &ZBatch::deletes(rows(150))).unwrap();
+    assert_eq!(r.live_weight(&rows(1), Epoch(20)).unwrap(), vec![200]);
+    r.compact(Epoch(21)).unwrap();
+    assert_eq!((r.row_count(), r.snapshot(Epoch(21)).num_rows()), (50, 50));
+    assert!(r.apply(0, Epoch(22), &ZBatch::deletes(rows(51))).is_err());
+    assert_eq!(r.row_count(), 0);
+}
+
+#[test]
+fn a_weight_that_no_memory_could_hold_is_refused() {
+    let r = Relation::new("t", schema(), vec![], 1);
+    let e = r.apply(0, Epoch(1), &delta(&[(row(1, "a"), i64::MAX), (row(1, "a"), i64::MAX)])).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::ProgramLimit);
+    assert!(r.apply(0, Epoch(1), &delta(&[(row(1, "a"), i64::MIN)])).is_err());
+    assert_eq!(r.row_count(), 0);
+}
+
 /// Figures of one core; run with `--ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]

@@ -73,8 +73,8 @@ impl<V: Value> Multiset<V> {
                 (0, weight)
             }
             Multiset::One(value, count) if (*value).borrow() == key => {
-                let change = (*count, *count + weight);
-                *count += weight;
+                let change = (*count, count.wrapping_add(weight));
+                *count = change.1;
                 if *count == 0 {
                     *self = Multiset::Empty;
                 }
@@ -94,8 +94,8 @@ impl<V: Value> Multiset<V> {
             }
             Multiset::Few(few) => match few.binary_search_by(|e| e.0.borrow().cmp(key)) {
                 Ok(at) => {
-                    let change = (few[at].1, few[at].1 + weight);
-                    few[at].1 += weight;
+                    let change = (few[at].1, few[at].1.wrapping_add(weight));
+                    few[at].1 = change.1;
                     if change.1 == 0 {
                         few.remove(at);
                         if few.len() == 1
@@ -117,8 +117,9 @@ impl<V: Value> Multiset<V> {
             Multiset::Many(many) => {
                 let change = match many.get_mut(key) {
                     Some(count) => {
-                        *count += weight;
-                        (*count - weight, *count)
+                        let before = *count;
+                        *count = before.wrapping_add(weight);
+                        (before, *count)
                     }
                     None => {
                         many.insert(V::own(key), weight);

@@ -91,7 +91,7 @@ impl ValueSet {
                 }
             }
             let before = *count;
-            *count += weight;
+            *count = count.wrapping_add(weight);
             let after = *count;
             if (before > 0) != (after > 0) {
                 picks.push(i as u32);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int32Array, StringArray};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::super::backend::*;
+use crate::coord::backend::*;
 use super::super::{Config, serve};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::PgType;
@@ -26,11 +26,13 @@ use crate::types::text::TextOptions;
 pub struct Mock {
     pub log: Arc<Mutex<Vec<String>>>,
     pub stream_dropped: Arc<AtomicBool>,
+    pub batches: Arc<AtomicUsize>,
 }
 
 struct Session {
     log: Arc<Mutex<Vec<String>>>,
     dropped: Arc<AtomicBool>,
+    batches: Arc<AtomicUsize>,
     cancel: CancelHandle,
     status: TransactionStatus,
     notices: Vec<Notice>,
@@ -50,6 +52,7 @@ impl Backend for Mock {
         Ok(Box::new(Session {
             log: Arc::clone(&self.log),
             dropped: Arc::clone(&self.stream_dropped),
+            batches: Arc::clone(&self.batches),
             cancel,
             status: TransactionStatus::Idle,
             notices: Vec::new(),
@@ -223,7 +226,11 @@ impl BackendSession for Session {
                 live: false,
             }),
             t if t.starts_with("series ") => {
-                Ok(Self::rows(series(t[7..].parse().unwrap_or(0)), RowsTag::select()))
+                let batches = Arc::clone(&self.batches);
+                let stream = series(t[7..].parse().unwrap_or(0)).inspect(move |_| {
+                    batches.fetch_add(1, Ordering::SeqCst);
+                });
+                Ok(Self::rows(stream.boxed(), RowsTag::select()))
             }
             _ => command("INSERT 0 1"),
         }
@@ -248,6 +255,7 @@ pub struct Server {
     pub addr: SocketAddr,
     pub log: Arc<Mutex<Vec<String>>>,
     pub stream_dropped: Arc<AtomicBool>,
+    pub batches: Arc<AtomicUsize>,
     pub shutdown: CancellationToken,
 }
 
@@ -256,9 +264,10 @@ pub async fn start_with(config: Config) -> Server {
     let addr = listener.local_addr().unwrap();
     let mock = Mock::default();
     let (log, stream_dropped) = (Arc::clone(&mock.log), Arc::clone(&mock.stream_dropped));
+    let batches = Arc::clone(&mock.batches);
     let shutdown = CancellationToken::new();
     tokio::spawn(serve(listener, Arc::new(mock), config, shutdown.clone()));
-    Server { addr, log, stream_dropped, shutdown }
+    Server { addr, log, stream_dropped, batches, shutdown }
 }
 
 pub async fn start() -> Server {

@@ -296,6 +296,30 @@ async fn messages_beyond_the_limit_are_refused_and_the_connection_lives() {
 }
 
 #[tokio::test]
+async fn a_slow_reader_holds_up_only_its_own_result() {
+    let server = start().await;
+    let mut slow = Raw::ready(&server).await;
+    // Some four gigabytes, if they were made.
+    slow.send(&query("series 100000000")).await;
+    for kind in [b'T', b'D', b'D'] {
+        assert_eq!(slow.next().await.unwrap().0, kind);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let made = server.batches.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(server.batches.load(Ordering::SeqCst), made);
+    assert!(made < 1_000, "{made} batches were made");
+    let mut other = Raw::ready(&server).await;
+    other.send(&query("insert")).await;
+    assert_eq!(other.kinds().await, "C ZI");
+    // It can still be cancelled.
+    let mut cancel = Raw::open(&server).await;
+    cancel.send(&startup(80_877_102, &[slow.pid.to_be_bytes(), slow.secret.to_be_bytes()].concat())).await;
+    assert!(cancel.rest().await.is_empty());
+    assert!(slow.kinds().await.ends_with("D E57014 ZI"));
+}
+
+#[tokio::test]
 async fn function_calls_are_answered() {
     let server = start().await;
     let mut raw = Raw::ready(&server).await;

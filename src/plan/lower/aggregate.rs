@@ -202,6 +202,8 @@ fn counts_rows(expr: &Expr) -> bool {
         Expr::Literal(value, _) => !value.is_null(),
         Expr::Wildcard { .. } => true,
         Expr::Alias(a) => counts_rows(&a.expr),
+        // Type coercion may have put a cast around the star.
+        Expr::Cast(c) => matches!(c.expr.as_ref(), Expr::Wildcard { .. }),
         _ => false,
     }
 }

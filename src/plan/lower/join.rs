@@ -3,15 +3,17 @@
 //! All conditions of an inner join and of the filters above it form one pool. A condition on one side moves
 //! below the join, an equality between the sides becomes a key, the rest is the residual condition.
 //!
-//! Boundary: inner joins, cross joins and semi joins; outer and anti joins are refused.
+//! Outer, semi and anti joins are made of inner joins with distinct keys, whose result is taken away from a side.
+//!
+//! Boundary: everything but the equalities of an outer, semi or anti join must concern one side only.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator, when};
 
 use super::expression::{ExprList, cast_to, column_of, columns_of, compile, substitute, substitute_some};
 use super::{Extra, Lowering, Request, column_named, is_micros, position_of, temporal, unique_schema};
@@ -51,16 +53,24 @@ impl Lowering<'_> {
     pub(super) fn join(&mut self, join: &Join, request: Request) -> Result<NodeId> {
         match join.join_type {
             JoinType::Inner => self.inner_join(join, request),
+            // A scalar subquery: its one row is always there.
+            JoinType::Left
+                if join.on.is_empty()
+                    && join.filter.as_ref().is_none_or(is_true)
+                    && exactly_one_row(&join.right) =>
+            {
+                self.inner_join(join, request)
+            }
             JoinType::LeftSemi => self.semi_join(join, &join.left, &join.right, true, request),
             JoinType::RightSemi => self.semi_join(join, &join.right, &join.left, false, request),
-            JoinType::Left | JoinType::Right | JoinType::Full => Err(Error::unsupported(format!(
-                "{} JOIN is not supported in a materialized view",
-                join.join_type.to_string().to_uppercase()
-            ))
-            .with_hint("Use an inner join, or join when the view is queried.")),
-            _ => Err(Error::unsupported(
-                "NOT IN, NOT EXISTS and EXCEPT are not supported in a materialized view",
-            )),
+            JoinType::Left => self.outer_join(join, true, false, request),
+            JoinType::Right => self.outer_join(join, false, true, request),
+            JoinType::Full => self.outer_join(join, true, true, request),
+            JoinType::LeftAnti => self.anti_join(join, &join.left, &join.right, true, request),
+            JoinType::RightAnti => self.anti_join(join, &join.right, &join.left, false, request),
+            JoinType::LeftMark | JoinType::RightMark => {
+                Err(Error::unsupported("a subquery inside OR or NOT is not supported in a materialized view"))
+            }
         }
     }
 
@@ -70,8 +80,8 @@ impl Lowering<'_> {
         for (l, r) in &join.on {
             add_key(&mut left, &mut right, l.clone(), r.clone())?;
         }
-        check_null_keys(join, &left, &right)?;
-        let filter = join.filter.iter().flat_map(|f| split_conjunction(f)).cloned();
+        settle_null_keys(join, &mut left, &mut right)?;
+        let filter = join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)).cloned();
         let mut residual = Vec::new();
         for predicate in filter.chain(request.predicates) {
             let columns = columns_of(&predicate, &join.schema)?;
@@ -316,6 +326,27 @@ impl Lowering<'_> {
         (facts, Extra { partition, complete })
     }
 
+    /// The keys of a join's two sides, where `kept` is the first.
+    fn keyed_sides<'a>(
+        join: &Join,
+        kept: &'a LogicalPlan,
+        other: &'a LogicalPlan,
+        kept_is_left: bool,
+    ) -> Result<(Side<'a>, Side<'a>)> {
+        let (mut a, mut b) = (Side::new(kept), Side::new(other));
+        for (l, r) in &join.on {
+            let (x, y) = if kept_is_left { (l, r) } else { (r, l) };
+            add_key(&mut a, &mut b, x.clone(), y.clone())?;
+        }
+        settle_null_keys(join, &mut a, &mut b)?;
+        if a.keys.is_empty() {
+            return Err(Error::unsupported(
+                "this join is supported in a materialized view only with equality between the two sides",
+            ));
+        }
+        Ok((a, b))
+    }
+
     /// `kept` rows that have a partner in `other`: an inner join with the distinct keys of `other`.
     fn semi_join(
         &mut self,
@@ -325,39 +356,202 @@ impl Lowering<'_> {
         kept_is_left: bool,
         request: Request,
     ) -> Result<NodeId> {
-        let (mut a, mut b) = (Side::new(kept), Side::new(other));
-        for (l, r) in &join.on {
-            let (x, y) = if kept_is_left { (l, r) } else { (r, l) };
-            add_key(&mut a, &mut b, x.clone(), y.clone())?;
-        }
-        check_null_keys(join, &a, &b)?;
-        if join.filter.is_some() || a.keys.is_empty() {
-            return Err(Error::unsupported(
-                "IN and EXISTS are supported in a materialized view only with equality between the two queries",
-            ));
-        }
+        let (mut a, mut b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
+        push_one_sided(join, &mut a, &mut b, kept_is_left, true)?;
         let schema = kept.schema().clone();
-        let (temporal, plain): (Vec<_>, Vec<_>) =
-            request.predicates.iter().cloned().partition(temporal::has_now);
-        let to_kept = |e: &Expr| to_side(e, plan_schema(join, &schema), &schema, 0);
-        a.predicates = plain.iter().map(to_kept).collect::<Result<_>>()?;
-        let request = Request {
-            exprs: request.exprs.iter().map(to_kept).collect::<Result<_>>()?,
-            predicates: temporal.iter().map(to_kept).collect::<Result<_>>()?,
-            fields: request.fields,
-        };
+        let mut request = request.below(plan_schema(join, &schema), &columns_of_schema(&schema))?;
+        let (temporal, plain) = request.predicates.into_iter().partition(temporal::has_now);
+        a.predicates.extend::<Vec<_>>(plain);
+        request.predicates = temporal;
         let needed = request.needed(&schema)?;
         let l = self.side(a, &needed)?;
+        // side() without columns gives the key expressions, each once.
         let mut r = self.side(b, &[])?;
-        // side() without columns gives exactly the distinct key expressions.
-        let distinct = self.distinct_rows(r.node)?;
-        r.node = distinct;
-        let all: Vec<usize> = (0..self.nodes[distinct].schema.fields().len()).collect();
-        self.nodes[distinct].facts.add_key(all);
+        r.node = self.distinct_rows(r.node)?;
         let width = schema.fields().len();
         let node = self.join_nodes(l, r, width, &schema, vec![], &needed)?;
         self.finish(node, &needed, &schema, request)
     }
+
+    /// `kept` rows without a partner in `other`: all of them less those of the semi join.
+    fn anti_join(
+        &mut self,
+        join: &Join,
+        kept: &LogicalPlan,
+        other: &LogicalPlan,
+        kept_is_left: bool,
+        request: Request,
+    ) -> Result<NodeId> {
+        let (mut a, mut b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
+        push_one_sided(join, &mut a, &mut b, kept_is_left, false)?;
+        let nullable = |s: &Side<'_>| s.keys.iter().any(|k| k.nullable(s.schema()).unwrap_or(true));
+        if join.null_aware && (nullable(&a) || nullable(&b)) {
+            return Err(Error::unsupported(
+                "NOT IN of values that can be NULL is not supported in a materialized view",
+            )
+            .with_hint("Use NOT EXISTS."));
+        }
+        let schema = kept.schema().clone();
+        let request = request.below(plan_schema(join, &schema), &columns_of_schema(&schema))?;
+        let needed = request.needed(&schema)?;
+        let mut l = self.side(a, &needed)?;
+        l.node = self.exchange_exactly(l.node, &l.keys);
+        let r = self.side(b, &[])?;
+        let node = self.unmatched(&l, r.node, &r.keys)?;
+        self.finish_first(node, &needed, &schema, request)
+    }
+
+    /// The rows of `kept` whose keys are not among the `keys` columns of `other`, with all columns of `kept`.
+    fn unmatched(&mut self, kept: &Lowered, other: NodeId, keys: &[usize]) -> Result<NodeId> {
+        let schema = self.nodes[other].schema.clone();
+        // Only the keys, in their order.
+        let exprs = keys.iter().map(|k| column_named(&schema, *k)).collect();
+        let fields = keys.iter().map(|k| schema.fields()[*k].clone()).collect();
+        let partners = self.map(other, vec![], exprs, fields)?;
+        let partners = self.distinct_rows(partners)?;
+        let all: Vec<usize> = (0..self.nodes[kept.node].schema.fields().len()).collect();
+        let logical = DFSchema::try_from(self.nodes[kept.node].schema.clone())?;
+        let left = Lowered { node: kept.node, columns: all.clone(), keys: kept.keys.clone() };
+        let right = Lowered { node: partners, columns: vec![], keys: (0..keys.len()).collect() };
+        let matched = self.join_nodes(left, right, all.len(), &logical, vec![], &all)?;
+        let (schema, extra) = (self.nodes[matched].schema.clone(), self.extras[matched].clone());
+        let facts =
+            Facts { unbounded_state: self.facts(matched).unbounded_state.clone(), ..Facts::default() };
+        let taken = self.add(Op::Negate, vec![matched], schema, facts, extra);
+        let keys = self.facts(kept.node).unique_keys.clone();
+        let node = self.union_nodes(vec![kept.node, taken]);
+        // What is left of a set without duplicates has none.
+        keys.into_iter().for_each(|k| self.nodes[node].facts.add_key(k));
+        Ok(node)
+    }
+
+    /// Like `finish`, for a node that has further columns after those of the request.
+    fn finish_first(
+        &mut self,
+        node: NodeId,
+        columns: &[usize],
+        schema: &DFSchema,
+        request: Request,
+    ) -> Result<NodeId> {
+        let own = self.nodes[node].schema.clone();
+        let exprs = (0..columns.len().max(1)).map(|i| column_named(&own, i)).collect();
+        let node = self.map(node, vec![], exprs, own.fields()[..columns.len().max(1)].to_vec())?;
+        self.finish(node, columns, schema, request)
+    }
+
+    /// The inner join, and the unmatched rows of the preserved sides with NULLs for the other's columns.
+    fn outer_join(
+        &mut self,
+        join: &Join,
+        left_stays: bool,
+        right_stays: bool,
+        request: Request,
+    ) -> Result<NodeId> {
+        let (mut a, mut b) = Self::keyed_sides(join, &join.left, &join.right, true)?;
+        let width = a.width();
+        for predicate in join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)) {
+            let columns = columns_of(predicate, &join.schema)?;
+            if columns.is_empty() || temporal::has_now(predicate) {
+                return Err(one_sided_only("outer joins"));
+            }
+            // A condition on the side that is not preserved decides which of its rows are there to match.
+            if !right_stays && columns.iter().all(|c| *c >= width) {
+                b.predicates.push(to_side(predicate, &join.schema, b.schema(), width)?);
+            } else if !left_stays && columns.iter().all(|c| *c < width) {
+                a.predicates.push(to_side(predicate, &join.schema, a.schema(), 0)?);
+            } else {
+                return Err(one_sided_only("outer joins"));
+            }
+        }
+        let output = request.needed(&join.schema)?;
+        let split = output.partition_point(|c| *c < width);
+        let right_read: Vec<usize> = output[split..].iter().map(|c| c - width).collect();
+        let (mut l, mut r) = (self.side(a, &output[..split])?, self.side(b, &right_read)?);
+        l.node = self.exchange_exactly(l.node, &l.keys);
+        r.node = self.exchange_exactly(r.node, &r.keys);
+        let (left_keys, right_keys) = (l.keys.clone(), r.keys.clone());
+        let covered =
+            |f: &Facts, keys: &[usize]| f.unique_keys.iter().any(|k| k.iter().all(|c| keys.contains(c)));
+        let one_partner = !right_stays && covered(self.facts(r.node), &right_keys);
+        let one_partner_of_right = !left_stays && covered(self.facts(l.node), &left_keys);
+        let (left_unique, right_unique) =
+            (self.facts(l.node).unique_keys.clone(), self.facts(r.node).unique_keys.clone());
+        let mut parts = Vec::new();
+        let fields: Vec<_> = output.iter().map(|c| join.schema.field(*c).clone()).collect();
+        let null = |c: usize| -> Result<Expr> {
+            Ok(Expr::Literal(ScalarValue::try_from(join.schema.field(output[c]).data_type())?, None))
+        };
+        if left_stays {
+            let rest = self.unmatched(&l, r.node, &right_keys)?;
+            let own = self.nodes[rest].schema.clone();
+            let exprs = (0..output.len())
+                .map(|i| if i < split { Ok(column_named(&own, i)) } else { null(i) })
+                .collect::<Result<_>>()?;
+            parts.push(self.map(rest, vec![], exprs, fields.clone())?);
+        }
+        if right_stays {
+            let rest = self.unmatched(&r, l.node, &left_keys)?;
+            let own = self.nodes[rest].schema.clone();
+            let exprs = (0..output.len())
+                .map(|i| if i < split { null(i) } else { Ok(column_named(&own, i - split)) })
+                .collect::<Result<_>>()?;
+            parts.push(self.map(rest, vec![], exprs, fields)?);
+        }
+        parts.insert(0, self.join_nodes(l, r, width, &join.schema, vec![], &output)?);
+        let node = self.union_nodes(parts);
+        // With at most one partner each, a preserved row comes exactly once.
+        if one_partner {
+            for key in left_unique.into_iter().filter(|k| k.iter().all(|c| *c < split)) {
+                self.nodes[node].facts.add_key(key);
+            }
+        }
+        if one_partner_of_right {
+            for key in right_unique.into_iter().filter(|k| k.iter().all(|c| *c < output.len() - split)) {
+                self.nodes[node].facts.add_key(key.into_iter().map(|c| c + split).collect());
+            }
+        }
+        self.finish(node, &output, &join.schema, request)
+    }
+}
+
+/// All columns of a schema as expressions.
+fn columns_of_schema(schema: &DFSchema) -> Vec<Expr> {
+    (0..schema.fields().len()).map(|i| column_of(schema, i)).collect()
+}
+
+/// Moves the conditions of a semi or anti join to the sides they are about. One on the kept side decides which
+/// rows can have a partner; an anti join would lose the others.
+fn push_one_sided<'a>(
+    join: &Join,
+    kept: &mut Side<'a>,
+    other: &mut Side<'a>,
+    kept_is_left: bool,
+    semi: bool,
+) -> Result<()> {
+    let width = join.left.schema().fields().len();
+    for predicate in join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)) {
+        let both = join.left.schema().join(join.right.schema())?;
+        let columns = columns_of(predicate, &both)?;
+        let on_left = columns.iter().all(|c| *c < width);
+        let on_right = columns.iter().all(|c| *c >= width);
+        let side = match on_left == kept_is_left {
+            _ if on_left == on_right || temporal::has_now(predicate) => {
+                return Err(one_sided_only("IN and EXISTS"));
+            }
+            true if !semi => return Err(one_sided_only("NOT IN and NOT EXISTS")),
+            true => &mut *kept,
+            false => &mut *other,
+        };
+        let moved = to_side(predicate, &both, side.schema(), if on_left { 0 } else { width })?;
+        side.predicates.push(moved);
+    }
+    Ok(())
+}
+
+fn one_sided_only(what: &str) -> Error {
+    Error::unsupported(format!(
+        "{what} with a condition other than equality between the two sides are not supported in a materialized view"
+    ))
 }
 
 /// The schema that conditions above a semi join refer to: the kept side's, as the join shows it.
@@ -387,17 +581,41 @@ fn add_key(left: &mut Side<'_>, right: &mut Side<'_>, l: Expr, r: Expr) -> Resul
     Ok(())
 }
 
-fn check_null_keys(join: &Join, left: &Side<'_>, right: &Side<'_>) -> Result<()> {
-    if join.null_equality == NullEquality::NullEqualsNull {
-        for (l, r) in left.keys.iter().zip(&right.keys) {
-            if l.nullable(left.schema())? && r.nullable(right.schema())? {
-                return Err(Error::unsupported(
-                    "IS NOT DISTINCT FROM, INTERSECT and EXCEPT of nullable columns are not supported in a materialized view",
-                ));
-            }
+/// Where the join takes NULL for equal to NULL (INTERSECT, EXCEPT, IS NOT DISTINCT FROM), a key that can be NULL
+/// becomes two that cannot: the value or a stand-in, and whether it is NULL.
+fn settle_null_keys(join: &Join, left: &mut Side<'_>, right: &mut Side<'_>) -> Result<()> {
+    if join.null_equality != NullEquality::NullEqualsNull {
+        return Ok(());
+    }
+    let whole = |key: &Expr, schema: &DFSchema| -> Result<Expr> {
+        let stand_in = Expr::Literal(ScalarValue::new_default(&key.get_type(schema)?)?, None);
+        Ok(when(key.clone().is_null(), stand_in).otherwise(key.clone())?)
+    };
+    for i in 0..left.keys.len() {
+        let (l, r) = (left.keys[i].clone(), right.keys[i].clone());
+        if l.nullable(left.schema())? && r.nullable(right.schema())? {
+            left.keys[i] = whole(&l, left.schema())?;
+            right.keys[i] = whole(&r, right.schema())?;
+            left.keys.push(l.is_null());
+            right.keys.push(r.is_null());
         }
     }
     Ok(())
+}
+
+/// Whether a plan gives exactly one row whatever its inputs are.
+fn exactly_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(p) => exactly_one_row(&p.input),
+        LogicalPlan::SubqueryAlias(a) => exactly_one_row(&a.input),
+        LogicalPlan::Aggregate(a) => a.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(e) => e.produce_one_row,
+        _ => false,
+    }
+}
+
+fn is_true(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Boolean(Some(true)), _))
 }
 
 /// A condition over the join's columns as a condition over one side's, whose columns start at `base`.

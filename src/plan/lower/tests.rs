@@ -184,10 +184,18 @@ fn time_bounds_between_streams_let_join_state_go() {
 fn unsupported_shapes_are_named() {
     assert!(refusal("SELECT stddev(v) FROM t", Emit::OnUpdate).message().contains("stddev"));
     assert!(
-        refusal("SELECT t.id FROM t LEFT JOIN u ON t.id = u.k", Emit::OnUpdate)
-            .message()
-            .contains("LEFT JOIN")
+        refusal("SELECT t.id FROM t LEFT JOIN u ON t.id < u.k", Emit::OnUpdate).message().contains("join")
     );
+    refusal("SELECT t.id FROM t LEFT JOIN u ON t.id = u.k AND t.v < 3", Emit::OnUpdate);
+    refusal("SELECT id FROM t WHERE v NOT IN (SELECT k FROM u)", Emit::OnUpdate);
+}
+
+#[test]
+fn a_left_join_with_a_unique_right_side_keeps_the_left_key() {
+    let plan = lowered("SELECT a.id, b.g FROM t a LEFT JOIN t b ON a.v = b.id", Emit::OnUpdate).unwrap();
+    assert_eq!(plan.facts().unique_keys, vec![vec![0]]);
+    let plan = lowered("SELECT t.id, u.w FROM t LEFT JOIN u ON t.v = u.k", Emit::OnUpdate).unwrap();
+    assert!(plan.facts().unique_keys.is_empty());
 }
 
 #[test]

@@ -88,6 +88,8 @@ pub struct Matches {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Cursor {
     row: usize,
+    /// Next key slot, in a walk over everything.
+    slot: u32,
     /// Next entry of the list of `row`; `None`: from its beginning.
     entry: Option<u32>,
 }
@@ -510,6 +512,32 @@ impl RowLists {
             } else {
                 cursor.entry = Some(entry.next);
             }
+        }
+        true
+    }
+
+    /// Like [`RowLists::walk`], but every one of `rows` probing rows meets every kept row.
+    pub fn walk_all(&self, rows: usize, cursor: &mut Cursor, limit: usize, out: &mut Matches) -> bool {
+        let bound = self.index.slot_bound() as u32;
+        while cursor.row < rows {
+            while cursor.slot < bound {
+                let entry = match cursor.entry {
+                    None => self.first.get(cursor.slot),
+                    Some(at) => self.more.get(at),
+                };
+                if entry.block != NONE {
+                    if out.probe.len() >= limit {
+                        return false;
+                    }
+                    out.probe.push(cursor.row as u32);
+                    out.kept.push((entry.block, u32::from(entry.row)));
+                    out.weights.push(entry.weight);
+                }
+                cursor.entry = (entry.next != NONE).then_some(entry.next);
+                cursor.slot += u32::from(cursor.entry.is_none());
+            }
+            cursor.slot = 0;
+            cursor.row += 1;
         }
         true
     }

@@ -1,9 +1,8 @@
-//! Dates, times and intervals: the calendar, and PostgreSQL's many ways to write them.
+//! Dates and times: the calendar, and PostgreSQL's many ways to write them.
 //!
 //! Boundary: microseconds and days since the Unix epoch; infinities are the type's greatest and least integer.
 
 use arrow::array::timezone::Tz;
-use arrow::datatypes::IntervalMonthDayNano;
 use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeZone};
 
 use super::TextOptions;
@@ -11,10 +10,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::time::{Clock, SystemClock};
 
 pub(crate) const MICROS_PER_DAY: i64 = 86_400_000_000;
-const MICROS_PER_SECOND: i64 = 1_000_000;
+pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
 /// PostgreSQL's range: 4713 BC to 5874897 AD for dates, to 294276 AD for timestamps.
 const MIN_DAYS: i64 = -2_440_588;
-const MAX_DATE_DAYS: i64 = 2_145_031_948;
+const MAX_DATE_DAYS: i64 = 2_145_042_905;
 const MAX_TIMESTAMP_DAYS: i64 = 106_751_991;
 
 /// Days since 1970-01-01 of a date in the proleptic Gregorian calendar (year 0 is 1 BC).
@@ -107,6 +106,8 @@ struct Fields {
     pm: Option<bool>,
     zone: Option<Zone>,
     bc: bool,
+    /// The year was written with two digits.
+    short_year: bool,
     special: Option<Special>,
 }
 
@@ -170,12 +171,12 @@ fn month_named(word: &str) -> Option<u32> {
         .map(|m| m as u32 + 1)
 }
 
-fn number(b: &[u8]) -> i64 {
+pub(super) fn number(b: &[u8]) -> i64 {
     b.iter().fold(0i64, |v, d| v.saturating_mul(10).saturating_add(i64::from(d - b'0')))
 }
 
 /// Microseconds of the digits after a decimal point, rounded at the seventh.
-fn fraction_micros(digits: &[u8]) -> i64 {
+pub(super) fn fraction_micros(digits: &[u8]) -> i64 {
     let mut v = 0;
     for i in 0..6 {
         v = v * 10 + digits.get(i).map_or(0, |d| i64::from(d - b'0'));
@@ -210,7 +211,7 @@ impl Scanner<'_> {
             match c {
                 b' ' | b',' | b'\t' | b'\n' | b'\r' => self.at += 1,
                 b'0'..=b'9' => self.numeric()?,
-                b'+' | b'-' if self.f.time.is_some() => self.offset()?,
+                b'+' | b'-' if self.f.time.is_some() || self.f.is_date() => self.offset()?,
                 b'-' if self.b[self.at..].eq_ignore_ascii_case(b"-infinity") => {
                     self.at = self.b.len();
                     self.special(Special::MinusInfinity)?;
@@ -330,14 +331,14 @@ impl Scanner<'_> {
     }
 
     fn set_year(&mut self, digits: &[u8]) {
-        let y = number(digits);
-        self.f.year = Some(if digits.len() <= 2 { y + if y < 70 { 2000 } else { 1900 } } else { y });
+        self.f.year = Some(number(digits));
+        self.f.short_year = digits.len() <= 2;
     }
 
     /// A number without separators.
     fn bare(&mut self, d: &[u8]) -> Result<(), Refusal> {
         let f = &mut self.f;
-        let have_date = f.year.is_some() && f.month.is_some() && f.day.is_some();
+        let have_date = f.is_date();
         if f.month.is_none() && f.year.is_none() && d.len() >= 8 {
             let y = d.len() - 4;
             f.year = Some(number(&d[..y]));
@@ -353,9 +354,6 @@ impl Scanner<'_> {
             self.f.day = Some(day as u32);
         } else if have_date && f.time.is_none() && (d.len() == 6 || d.len() == 4) {
             return self.compact_time(d);
-        } else if have_date && f.time.is_none() && d.len() <= 2 && !d.is_empty() {
-            // "2024-01-01 5 PM"
-            return self.set_time(number(d), 0, 0, 0);
         } else if f.day.is_none() && d.len() <= 2 {
             f.day = Some(number(d) as u32);
         } else if f.year.is_none() {
@@ -469,14 +467,22 @@ impl Fields {
         let (Some(y), Some(m), Some(d)) = (self.year, self.month, self.day) else {
             return Err(Refusal::Syntax);
         };
-        if y == 0 || !(1..=12).contains(&m) || y > 10_000_000 {
+        if (y == 0 && (self.bc || !self.short_year)) || !(1..=12).contains(&m) || y > 10_000_000 {
             return Err(Refusal::Field);
         }
-        let y = if self.bc { 1 - y } else { y };
+        let y = match (self.bc, self.short_year) {
+            (true, _) => 1 - y,
+            (false, true) => y + if y < 70 { 2000 } else { 1900 },
+            (false, false) => y,
+        };
         if d < 1 || d > days_in_month(y, m) {
             return Err(Refusal::Field);
         }
         Ok(days_from_civil(y, m, d))
+    }
+
+    fn is_date(&self) -> bool {
+        self.year.is_some() && self.month.is_some() && self.day.is_some()
     }
 
     fn has_date(&self) -> bool {
@@ -502,9 +508,10 @@ fn refused(r: Refusal, type_name: &str, text: &str) -> Error {
         Refusal::Zone(name) if name.is_empty() => {
             Error::new(ErrorKind::InvalidDatetime, format!("time zone displacement out of range: \"{text}\""))
         }
-        Refusal::Zone(name) => {
-            Error::new(ErrorKind::InvalidParameter, format!("time zone \"{name}\" not recognized"))
-        }
+        Refusal::Zone(name) => Error::new(
+            ErrorKind::InvalidParameter,
+            format!("time zone \"{}\" not recognized", name.to_lowercase()),
+        ),
     }
 }
 
@@ -667,229 +674,6 @@ pub(crate) fn parse_timestamptz(text: &str, options: &TextOptions) -> Result<i64
     micros.checked_sub(i64::from(offset) * MICROS_PER_SECOND).ok_or_else(|| out_of_range(text))
 }
 
-/// An interval while it is being read: whole units apart, fractions carried down.
-#[derive(Default)]
-struct Parts {
-    months: i64,
-    days: i64,
-    micros: i128,
-}
-
-impl Parts {
-    fn add(&mut self, whole: i64, fraction: f64, unit: &str) -> Option<()> {
-        let micros = match unit {
-            "microsecond" | "us" | "usec" | "usecond" => 1,
-            "millisecond" | "ms" | "msec" | "msecond" | "mil_s" => 1_000,
-            "second" | "s" | "sec" => MICROS_PER_SECOND,
-            "minute" | "m" | "min" => 60 * MICROS_PER_SECOND,
-            "hour" | "h" | "hr" => 3600 * MICROS_PER_SECOND,
-            "day" | "d" => {
-                self.days = self.days.checked_add(whole)?;
-                self.add_days_fraction(fraction);
-                return Some(());
-            }
-            "week" | "w" => {
-                self.days = self.days.checked_add(whole.checked_mul(7)?)?;
-                let d = fraction * 7.0;
-                self.days += d.trunc() as i64;
-                self.add_days_fraction(d.fract());
-                return Some(());
-            }
-            "month" | "mon" => {
-                self.months = self.months.checked_add(whole)?;
-                let d = fraction * 30.0;
-                self.days += d.trunc() as i64;
-                self.add_days_fraction(d.fract());
-                return Some(());
-            }
-            _ => {
-                let years = match unit {
-                    "year" | "y" | "yr" => 1,
-                    "decade" | "dec" => 10,
-                    "century" | "centurie" | "cent" | "c" => 100,
-                    "millennium" | "millennia" | "mil" => 1000,
-                    _ => return None,
-                };
-                self.months = self.months.checked_add(whole.checked_mul(12 * years)?)?;
-                self.months += (fraction * 12.0 * years as f64).round() as i64;
-                return Some(());
-            }
-        };
-        self.micros += i128::from(whole) * i128::from(micros) + (fraction * micros as f64).round() as i128;
-        Some(())
-    }
-
-    fn add_days_fraction(&mut self, fraction: f64) {
-        self.micros += (fraction * MICROS_PER_DAY as f64).round() as i128;
-    }
-
-    fn finish(self, negate: bool, text: &str) -> Result<IntervalMonthDayNano> {
-        let sign = if negate { -1 } else { 1 };
-        let range = || Error::new(ErrorKind::DatetimeOverflow, format!("interval out of range: \"{text}\""));
-        let months = i32::try_from(self.months.saturating_mul(sign)).map_err(|_| range())?;
-        let days = i32::try_from(self.days.saturating_mul(sign)).map_err(|_| range())?;
-        let nanos = i64::try_from(self.micros * i128::from(sign) * 1000).map_err(|_| range())?;
-        Ok(IntervalMonthDayNano::new(months, days, nanos))
-    }
-}
-
-/// Parses an interval: PostgreSQL's words, `H:M:S`, `Y-M`, and ISO 8601's `P1Y2M3DT4H5M6S`.
-pub(crate) fn parse_interval(text: &str) -> Result<IntervalMonthDayNano> {
-    let syntax = || {
-        Error::new(ErrorKind::InvalidDatetime, format!("invalid input syntax for type interval: \"{text}\""))
-    };
-    let b = text.trim_ascii().as_bytes();
-    if let Some(iso) = b.strip_prefix(b"P") {
-        let parts = iso_interval(iso).ok_or_else(syntax)?;
-        return parts.finish(false, text);
-    }
-    let mut parts = Parts::default();
-    let mut at = 0;
-    let mut ago = false;
-    let mut any = false;
-    let mut pending: Option<(i64, f64)> = None;
-    while at < b.len() {
-        match b[at] {
-            b' ' | b'\t' | b'\n' | b'@' | b',' => at += 1,
-            b'0'..=b'9' | b'+' | b'-' | b'.' => {
-                if let Some((whole, fraction)) = pending.take() {
-                    // Before a time a bare number counts days ("1 2:03:04").
-                    if !b[at..].contains(&b':') {
-                        return Err(syntax());
-                    }
-                    parts.add(whole, fraction, "day").ok_or_else(syntax)?;
-                }
-                let used = interval_number(&b[at..], &mut parts, &mut pending).ok_or_else(syntax)?;
-                at += used;
-                any = true;
-            }
-            c if c.is_ascii_alphabetic() => {
-                let end = at + b[at..].iter().take_while(|c| c.is_ascii_alphabetic()).count();
-                let word = String::from_utf8_lossy(&b[at..end]).to_ascii_lowercase();
-                at = end;
-                if word == "ago" {
-                    ago = true;
-                    continue;
-                }
-                let (whole, fraction) = pending.take().ok_or_else(syntax)?;
-                let unit = match word.as_str() {
-                    "s" | "ms" | "us" => word.as_str(),
-                    other => other.strip_suffix('s').unwrap_or(other),
-                };
-                parts.add(whole, fraction, unit).ok_or_else(syntax)?;
-            }
-            _ => return Err(syntax()),
-        }
-    }
-    if let Some((whole, fraction)) = pending {
-        parts.add(whole, fraction, "second").ok_or_else(syntax)?;
-    }
-    if !any {
-        return Err(syntax());
-    }
-    parts.finish(ago, text)
-}
-
-/// A signed number with its fraction; the rest of the text.
-fn signed(b: &[u8]) -> Option<(bool, i64, f64, &[u8])> {
-    let (negative, mut rest) = match b.first()? {
-        b'-' => (true, &b[1..]),
-        b'+' => (false, &b[1..]),
-        _ => (false, b),
-    };
-    let n = rest.iter().take_while(|c| c.is_ascii_digit()).count();
-    if n > 18 {
-        return None;
-    }
-    let whole = number(&rest[..n]);
-    rest = &rest[n..];
-    let mut fraction = 0.0;
-    let mut digits = n;
-    if let Some(f) = rest.strip_prefix(b".") {
-        let n = f.iter().take_while(|c| c.is_ascii_digit()).count();
-        let text = std::str::from_utf8(&b[b.len() - rest.len()..b.len() - f.len() + n]).ok()?;
-        fraction = if n == 0 { 0.0 } else { text.parse().ok()? };
-        rest = &f[n..];
-        digits += n;
-    }
-    (digits > 0).then_some((negative, whole, fraction, rest))
-}
-
-fn interval_number(b: &[u8], parts: &mut Parts, pending: &mut Option<(i64, f64)>) -> Option<usize> {
-    let (negative, whole, fraction, rest) = signed(b)?;
-    let sign = if negative { -1 } else { 1 };
-    match rest {
-        [b':', ..] if fraction == 0.0 => {
-            let mut fields = [0i64; 2];
-            let mut micros = 0;
-            let mut rest = rest;
-            for (i, field) in fields.iter_mut().enumerate() {
-                let Some(after) = rest.strip_prefix(b":") else { break };
-                let n = after.iter().take_while(|c| c.is_ascii_digit()).count();
-                if n == 0 || n > 2 {
-                    return None;
-                }
-                *field = number(&after[..n]);
-                rest = &after[n..];
-                if let (1, Some(f)) = (i, rest.strip_prefix(b".")) {
-                    let n = f.iter().take_while(|c| c.is_ascii_digit()).count();
-                    micros = fraction_micros(&f[..n]);
-                    rest = &f[n..];
-                }
-            }
-            if fields[0] > 59 || fields[1] > 60 {
-                return None;
-            }
-            let seconds = i128::from(whole) * 3600 + i128::from(fields[0] * 60 + fields[1]);
-            parts.micros += i128::from(sign) * (seconds * 1_000_000 + i128::from(micros));
-            Some(b.len() - rest.len())
-        }
-        [b'-', d, ..] if d.is_ascii_digit() && fraction == 0.0 => {
-            let n = rest[1..].iter().take_while(|c| c.is_ascii_digit()).count();
-            let months = number(&rest[1..1 + n]);
-            if months > 11 {
-                return None;
-            }
-            parts.months = parts.months.checked_add(sign * (whole.checked_mul(12)? + months))?;
-            Some(b.len() - rest.len() + 1 + n)
-        }
-        _ => {
-            *pending = Some((sign * whole, sign as f64 * fraction));
-            Some(b.len() - rest.len())
-        }
-    }
-}
-
-fn iso_interval(mut b: &[u8]) -> Option<Parts> {
-    let mut parts = Parts::default();
-    let mut in_time = false;
-    if b.is_empty() {
-        return None;
-    }
-    while !b.is_empty() {
-        if let Some(rest) = b.strip_prefix(b"T") {
-            in_time = true;
-            b = rest;
-            continue;
-        }
-        let (negative, whole, fraction, rest) = signed(b)?;
-        let sign = if negative { -1 } else { 1 };
-        let unit = match (rest.first()?, in_time) {
-            (b'Y', false) => "year",
-            (b'M', false) => "month",
-            (b'W', false) => "week",
-            (b'D', false) => "day",
-            (b'H', true) => "hour",
-            (b'M', true) => "minute",
-            (b'S', true) => "second",
-            _ => return None,
-        };
-        parts.add(sign * whole, sign as f64 * fraction, unit)?;
-        b = &rest[1..];
-    }
-    Some(parts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1024,36 +808,5 @@ mod tests {
         }
         assert!(parse_time("25:00", &o).is_err());
         assert!(parse_time("x", &o).is_err());
-    }
-
-    #[test]
-    fn intervals_are_read_in_all_styles() {
-        let i = |months, days, micros: i64| IntervalMonthDayNano::new(months, days, micros * 1000);
-        let s = 1_000_000;
-        for (text, expected) in [
-            ("1 year 2 mons 3 days 04:05:06.789", i(14, 3, 14_706_789_000)),
-            ("1 day", i(0, 1, 0)),
-            ("5 minutes", i(0, 0, 300 * s)),
-            ("10s", i(0, 0, 10 * s)),
-            ("-1 day +02:03:00", i(0, -1, 7_380 * s)),
-            ("1.5 days", i(0, 1, 43_200 * s)),
-            ("1.5 months", i(1, 15, 0)),
-            ("1.5 years", i(18, 0, 0)),
-            ("2 weeks", i(0, 14, 0)),
-            ("@ 1 minute ago", i(0, 0, -60 * s)),
-            ("1-2", i(14, 0, 0)),
-            ("1 2:03:04", i(0, 1, 7_384 * s)),
-            ("P1Y2M3DT4H5M6S", i(14, 3, 14_706 * s)),
-            ("PT0.5S", i(0, 0, 500_000)),
-            ("100", i(0, 0, 100 * s)),
-            ("250 ms", i(0, 0, 250_000)),
-            ("3 centuries", i(3600, 0, 0)),
-        ] {
-            assert_eq!(parse_interval(text).unwrap(), expected, "{text}");
-        }
-        for text in ["", "x", "1 potato", "P", "1 day day", "1:99", "-"] {
-            assert!(parse_interval(text).is_err(), "{text}");
-        }
-        assert_eq!(parse_interval("999999999999 years").unwrap_err().kind().sqlstate(), "22008");
     }
 }

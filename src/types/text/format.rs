@@ -2,8 +2,6 @@
 //!
 //! Boundary: output only; no allocation per value for the common types.
 
-use std::io::Write;
-
 use arrow::array::timezone::Tz;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BinaryViewArray, BooleanArray,
@@ -20,6 +18,7 @@ use arrow::datatypes::{
 };
 
 use super::datetime::{self, MICROS_PER_DAY, civil_from_days};
+use super::float::{write_f32, write_f64};
 use super::numeric::{self, NumericDisplay};
 use super::{NUMERIC_DIV, NUMERIC_KEY, TextOptions};
 use crate::types::{FREE_NUMERIC_SCALE, PgType, oid};
@@ -407,7 +406,7 @@ pub fn write_i64(v: i64, out: &mut Vec<u8>) {
     write_u64(v.unsigned_abs(), out);
 }
 
-fn write_u64(mut v: u64, out: &mut Vec<u8>) {
+pub(super) fn write_u64(mut v: u64, out: &mut Vec<u8>) {
     let mut buf = [0u8; 20];
     let mut at = buf.len();
     loop {
@@ -436,123 +435,6 @@ fn write_uuid(bytes: &[u8], out: &mut Vec<u8>) {
             out.push(b'-');
         }
         write_hex(&bytes[range], out);
-    }
-}
-
-/// A float's digits and exponent, from Rust's `{:e}`: `d.ddde±x`.
-struct Scientific {
-    buf: [u8; 64],
-    len: usize,
-}
-
-impl Write for Scientific {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        let n = data.len().min(self.buf.len() - self.len);
-        self.buf[self.len..self.len + n].copy_from_slice(&data[..n]);
-        self.len += n;
-        Ok(n)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn write_f64(v: f64, extra: i32, out: &mut Vec<u8>) {
-    if write_special(v, out) {
-        return;
-    }
-    let mut s = Scientific { buf: [0; 64], len: 0 };
-    if extra > 0 {
-        // A stack buffer never fails to be written.
-        let _ = write!(s, "{v:e}");
-        write_digits(&s, 15, out);
-    } else {
-        let digits = (15 + extra).clamp(1, 17);
-        let _ = write!(s, "{:.*e}", (digits - 1) as usize, v);
-        write_digits(&s, digits, out);
-    }
-}
-
-fn write_f32(v: f32, extra: i32, out: &mut Vec<u8>) {
-    if write_special(v.into(), out) {
-        return;
-    }
-    let mut s = Scientific { buf: [0; 64], len: 0 };
-    if extra > 0 {
-        let _ = write!(s, "{v:e}");
-        write_digits(&s, 6, out);
-    } else {
-        let digits = (6 + extra).clamp(1, 9);
-        let _ = write!(s, "{:.*e}", (digits - 1) as usize, v);
-        write_digits(&s, digits, out);
-    }
-}
-
-fn write_special(v: f64, out: &mut Vec<u8>) -> bool {
-    let text: &[u8] = if v.is_nan() {
-        b"NaN"
-    } else if v == f64::INFINITY {
-        b"Infinity"
-    } else if v == f64::NEG_INFINITY {
-        b"-Infinity"
-    } else {
-        return false;
-    };
-    out.extend_from_slice(text);
-    true
-}
-
-/// printf's `%g` layout of a number in scientific form: plain between 1e-4 and 10^`fixed_below`.
-fn write_digits(s: &Scientific, fixed_below: i32, out: &mut Vec<u8>) {
-    let text = &s.buf[..s.len];
-    let (text, negative) = match text.strip_prefix(b"-") {
-        Some(rest) => (rest, true),
-        None => (text, false),
-    };
-    if negative {
-        out.push(b'-');
-    }
-    let e_at = text.iter().position(|b| *b == b'e').unwrap_or(text.len());
-    let exponent: i32 = std::str::from_utf8(&text[(e_at + 1).min(text.len())..])
-        .ok()
-        .and_then(|e| e.parse().ok())
-        .unwrap_or(0);
-    let mut digits = [0u8; 40];
-    let mut n = 0;
-    for b in text[..e_at].iter().filter(|b| b.is_ascii_digit()) {
-        digits[n] = *b;
-        n += 1;
-    }
-    while n > 1 && digits[n - 1] == b'0' {
-        n -= 1;
-    }
-    let digits = &digits[..n];
-    if exponent < -4 || exponent >= fixed_below {
-        out.push(digits[0]);
-        if n > 1 {
-            out.push(b'.');
-            out.extend_from_slice(&digits[1..]);
-        }
-        out.push(b'e');
-        out.push(if exponent < 0 { b'-' } else { b'+' });
-        if exponent.abs() < 10 {
-            out.push(b'0');
-        }
-        write_u64(exponent.unsigned_abs().into(), out);
-    } else if exponent < 0 {
-        out.extend_from_slice(b"0.");
-        out.resize(out.len() + (-exponent - 1) as usize, b'0');
-        out.extend_from_slice(digits);
-    } else {
-        let whole = exponent as usize + 1;
-        if n <= whole {
-            out.extend_from_slice(digits);
-            out.resize(out.len() + whole - n, b'0');
-        } else {
-            out.extend_from_slice(&digits[..whole]);
-            out.push(b'.');
-            out.extend_from_slice(&digits[whole..]);
-        }
     }
 }
 

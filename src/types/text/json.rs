@@ -16,20 +16,22 @@ struct Parser<'a> {
     text: &'a str,
     b: &'a [u8],
     at: usize,
+    /// Escapes that denote no character are let through: `json` keeps its text as it is.
+    lenient: bool,
 }
 
 /// Checks that a text is one JSON value (RFC 8259).
 pub(crate) fn validate(text: &str) -> Result<()> {
-    normal(text, "json").map(drop)
+    normal(text, true).map(drop)
 }
 
 /// The normal form of a `jsonb` value.
 pub fn normalize(text: &str) -> Result<String> {
-    normal(text, "json")
+    normal(text, false)
 }
 
-fn normal(text: &str, type_name: &str) -> Result<String> {
-    let mut p = Parser { text, b: text.as_bytes(), at: 0 };
+fn normal(text: &str, lenient: bool) -> Result<String> {
+    let mut p = Parser { text, b: text.as_bytes(), at: 0, lenient };
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     let done = p.value(&mut out, 0).and_then(|()| {
         p.blanks();
@@ -40,8 +42,7 @@ fn normal(text: &str, type_name: &str) -> Result<String> {
         Err(Fault::Depth) => Err(Error::new(ErrorKind::StatementTooComplex, "stack depth limit exceeded")
             .with_detail(format!("JSON may be nested {MAX_DEPTH} deep."))),
         Err(Fault::Syntax(detail)) => {
-            Err(Error::new(ErrorKind::InvalidText, format!("invalid input syntax for type {type_name}"))
-                .with_detail(detail))
+            Err(Error::new(ErrorKind::InvalidText, "invalid input syntax for type json").with_detail(detail))
         }
     }
 }
@@ -204,6 +205,7 @@ impl Parser<'_> {
             Some(b'u') => {
                 let high = self.hex4()?;
                 match high {
+                    0 | 0xd800..=0xdfff if self.lenient => '\u{fffd}',
                     0 => return Err(Fault::Syntax("\\u0000 cannot be converted to text.".into())),
                     0xd800..=0xdbff => {
                         if self.b.get(self.at..self.at + 2) != Some(b"\\u") {

@@ -7,7 +7,9 @@
 //! source formats; those call this.
 
 mod datetime;
+mod float;
 mod format;
+mod interval;
 mod json;
 mod numeric;
 mod parse;

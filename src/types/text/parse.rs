@@ -15,7 +15,8 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 
-use super::datetime::{parse_date, parse_interval, parse_time, parse_timestamp, parse_timestamptz};
+use super::datetime::{parse_date, parse_time, parse_timestamp, parse_timestamptz};
+use super::interval::parse_interval;
 use super::numeric::{parse_decimal128, parse_decimal256};
 use super::{TextOptions, json};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +24,21 @@ use crate::types::{PgType, oid};
 
 /// Parses one value as the type's input function would.
 pub fn parse_text(pg: PgType, text: &str, options: &TextOptions) -> Result<ScalarValue> {
+    // The commonest parameters without building a column.
+    match pg.oid {
+        oid::INT4 => {
+            let v =
+                i32::try_from(parse_integer(text, "integer")?).map_err(|_| integer_range(text, "integer"))?;
+            return Ok(ScalarValue::Int32(Some(v)));
+        }
+        oid::INT8 => {
+            let v =
+                i64::try_from(parse_integer(text, "bigint")?).map_err(|_| integer_range(text, "bigint"))?;
+            return Ok(ScalarValue::Int64(Some(v)));
+        }
+        oid::TEXT => return Ok(ScalarValue::Utf8(Some(text.to_string()))),
+        _ => {}
+    }
     let column = parse_column(pg, std::iter::once(Some(text)), options)?;
     Ok(ScalarValue::try_from_array(&column, 0)?)
 }
@@ -93,7 +109,9 @@ fn build<'a>(
         oid::OID | oid::REGCLASS | oid::REGTYPE | oid::REGPROC => {
             fill!(Int64Builder::new(), values, on_error, |t| {
                 let v = parse_integer(t, "oid")?;
-                u32::try_from(v).map(i64::from).map_err(|_| integer_range(t, "oid"))
+                // As in PostgreSQL: negative numbers stand for the upper half.
+                let unsigned = u32::try_from(v).or_else(|_| i32::try_from(v).map(|v| v as u32));
+                unsigned.map(i64::from).map_err(|_| integer_range(t, "oid"))
             })
         }
         oid::FLOAT4 => fill!(Float32Builder::new(), values, on_error, parse_f32),
@@ -401,7 +419,7 @@ fn split_array(text: &str) -> Result<Vec<Option<String>>> {
         let mut item = String::new();
         let mut quoted = false;
         let mut chars = rest.char_indices();
-        let mut in_quotes = false;
+        let (mut in_quotes, mut closed) = (false, false);
         let (end, stop) = loop {
             let (i, c) = chars.next().ok_or_else(ended)?;
             match c {
@@ -409,11 +427,17 @@ fn split_array(text: &str) -> Result<Vec<Option<String>>> {
                     item.push(chars.next().ok_or_else(ended)?.1);
                     quoted = true;
                 }
+                '"' if !in_quotes && (quoted || !item.is_empty()) => {
+                    return Err(malformed_array(text, "Incorrectly quoted array element."));
+                }
                 '"' => {
                     in_quotes = !in_quotes;
                     quoted = true;
+                    closed = !in_quotes;
                 }
+                c if closed && c.is_ascii_whitespace() => {}
                 ',' | '}' if !in_quotes => break (i, c),
+                _ if closed => return Err(malformed_array(text, "Incorrectly quoted array element.")),
                 '{' if !in_quotes => {
                     return Err(Error::unsupported("multidimensional arrays are not supported"));
                 }

@@ -1,0 +1,144 @@
+//! Rows on their way into a table: constant plans evaluated in place, columns brought into the table's types.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::catalog::Object;
+use crate::coord::dml::stored;
+use crate::error::{Error, ErrorKind, Result};
+use crate::expr::ScalarExpr;
+use crate::types::text::{TextFormatter, TextOptions};
+
+/// The rows of a plan made only of VALUES and projections, without a planner; `None` when it is of another kind.
+/// `input` stands in for the plan's one table scan, if it has one.
+pub fn of_constant_plan(plan: &LogicalPlan, input: Option<&RecordBatch>) -> Result<Option<RecordBatch>> {
+    let one_row = || -> Result<RecordBatch> {
+        Ok(RecordBatch::try_new_with_options(
+            Arc::new(Schema::empty()),
+            Vec::new(),
+            &RecordBatchOptions::new().with_row_count(Some(1)),
+        )?)
+    };
+    match plan {
+        LogicalPlan::EmptyRelation(e) if e.produce_one_row => one_row().map(Some),
+        LogicalPlan::TableScan(_) => Ok(input.cloned()),
+        LogicalPlan::SubqueryAlias(a) => of_constant_plan(&a.input, input),
+        LogicalPlan::Values(v) => {
+            let none = DFSchema::empty();
+            let one = one_row()?;
+            let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(v.values.len()); v.schema.fields().len()];
+            for row in &v.values {
+                for (column, (expr, field)) in columns.iter_mut().zip(row.iter().zip(v.schema.fields())) {
+                    let value = ScalarExpr::compile(expr, &none)?.evaluate(&one)?;
+                    column.push(stored(&value, field.data_type())?);
+                }
+            }
+            let arrays = columns
+                .iter()
+                .map(|parts| Ok(compute::concat(&parts.iter().map(|a| &**a).collect::<Vec<_>>())?))
+                .collect::<Result<Vec<_>>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(v.values.len()));
+            let schema = nullable(v.schema.as_arrow());
+            Ok(Some(RecordBatch::try_new_with_options(schema, arrays, &options)?))
+        }
+        LogicalPlan::Projection(p) => {
+            if p.expr.iter().any(has_subquery) {
+                return Ok(None);
+            }
+            let Some(batch) = of_constant_plan(&p.input, input)? else { return Ok(None) };
+            let columns = p
+                .expr
+                .iter()
+                .map(|e| ScalarExpr::compile(e, p.input.schema())?.evaluate(&batch))
+                .collect::<Result<Vec<_>>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let fields: Vec<_> = p
+                .schema
+                .fields()
+                .iter()
+                .zip(&columns)
+                .map(|(f, c)| f.as_ref().clone().with_data_type(c.data_type().clone()).with_nullable(true))
+                .collect();
+            let schema = Arc::new(Schema::new(fields));
+            Ok(Some(RecordBatch::try_new_with_options(schema, columns, &options)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn has_subquery(expr: &datafusion::logical_expr::Expr) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    use datafusion::logical_expr::Expr;
+    expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))))
+        .unwrap_or(true)
+}
+
+fn nullable(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(
+        schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
+    ))
+}
+
+/// Columns as rows of a table: in its types, NOT NULL checked.
+pub fn conform(columns: &[ArrayRef], schema: &SchemaRef, rows: usize, table: &Object) -> Result<RecordBatch> {
+    let mut arrays = Vec::with_capacity(columns.len());
+    for (array, field) in columns.iter().zip(schema.fields()) {
+        arrays.push(if array.data_type() == field.data_type() {
+            array.clone()
+        } else {
+            stored(array, field.data_type())?
+        });
+    }
+    for (i, (array, field)) in arrays.iter().zip(schema.fields()).enumerate() {
+        if !field.is_nullable() && array.logical_null_count() > 0 {
+            let row = (0..array.len()).find(|r| array.is_null(*r)).unwrap_or(0);
+            let batch = RecordBatch::try_new(nullable(schema), arrays.clone())?;
+            return Err(Error::new(
+                ErrorKind::NotNullViolation,
+                format!(
+                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                    table.columns[i].name, table.name
+                ),
+            )
+            .with_detail(format!("Failing row contains ({}).", describe(&batch, row)))
+            .with_table(table.schema.clone(), table.name.clone())
+            .with_column(table.columns[i].name.clone()));
+        }
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
+}
+
+/// Rows that were read from the table: in its types already.
+pub fn unchecked(columns: &[ArrayRef], schema: &SchemaRef) -> Result<RecordBatch> {
+    let arrays = columns
+        .iter()
+        .zip(schema.fields())
+        .map(|(a, f)| if a.data_type() == f.data_type() { Ok(a.clone()) } else { stored(a, f.data_type()) })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(schema.clone(), arrays)?)
+}
+
+/// A row as PostgreSQL shows it in the detail of a violated constraint.
+pub fn describe(batch: &RecordBatch, row: usize) -> String {
+    let options = TextOptions::default();
+    let values: Vec<String> = batch
+        .columns()
+        .iter()
+        .zip(batch.schema().fields())
+        .map(|(array, field)| {
+            if array.is_null(row) {
+                return "null".to_string();
+            }
+            let mut out = Vec::new();
+            TextFormatter::new(field, &options).write(array, row, &mut out);
+            String::from_utf8_lossy(&out).into_owned()
+        })
+        .collect();
+    values.join(", ")
+}

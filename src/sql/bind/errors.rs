@@ -1,0 +1,159 @@
+//! Errors of DataFusion's planner in PostgreSQL's words, with positions and hints.
+//!
+//! Boundary: translation only.
+
+use datafusion::common::{DataFusionError, SchemaError};
+
+use super::BindContext;
+use crate::error::{Error, ErrorKind};
+
+/// The error of planning a statement.
+pub fn planning(e: DataFusionError, context: &BindContext) -> Error {
+    let position = position(&e, context.text.as_deref());
+    let error = translate(e);
+    match position {
+        Some(p) if error.position().is_none() => error.with_position(p),
+        _ => error,
+    }
+}
+
+/// 1-based character position of the first diagnostic with a place.
+fn position(e: &DataFusionError, text: Option<&str>) -> Option<usize> {
+    let text = text?;
+    let start = e.diagnostic()?.span?.start;
+    character_position(text, start.line, start.column)
+}
+
+/// The 1-based character number of a line and column.
+pub fn character_position(text: &str, line: u64, column: u64) -> Option<usize> {
+    if line == 0 || column == 0 {
+        return None;
+    }
+    let before: usize =
+        text.split('\n').take(usize::try_from(line - 1).ok()?).map(|l| l.chars().count() + 1).sum();
+    Some(before + usize::try_from(column).ok()?)
+}
+
+fn translate(e: DataFusionError) -> Error {
+    match e {
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => translate(*inner),
+        DataFusionError::Collection(mut all) if !all.is_empty() => translate(all.swap_remove(0)),
+        DataFusionError::SchemaError(s, backtrace) => match *s {
+            SchemaError::FieldNotFound { field, valid_fields } => not_found(&field, &valid_fields),
+            other => DataFusionError::SchemaError(Box::new(other), backtrace).into(),
+        },
+        DataFusionError::Plan(m) => plan(&m).unwrap_or_else(|| DataFusionError::Plan(m).into()),
+        other => other.into(),
+    }
+}
+
+fn not_found(field: &datafusion::common::Column, valid: &[datafusion::common::Column]) -> Error {
+    let name = super::prepare::visible_name(&field.name);
+    if let Some(relation) = &field.relation {
+        let table = relation.table();
+        if !valid.iter().any(|v| v.relation.as_ref().is_some_and(|r| r.table() == table)) && !valid.is_empty()
+        {
+            return Error::new(
+                ErrorKind::UndefinedTable,
+                format!("missing FROM-clause entry for table \"{table}\""),
+            );
+        }
+    }
+    let error = Error::new(
+        ErrorKind::UndefinedColumn,
+        match &field.relation {
+            Some(r) => format!("column {}.{name} does not exist", r.table()),
+            None => format!("column \"{name}\" does not exist"),
+        },
+    );
+    let near = valid
+        .iter()
+        .filter(|v| {
+            field
+                .relation
+                .as_ref()
+                .is_none_or(|r| v.relation.as_ref().is_some_and(|o| o.table() == r.table()))
+        })
+        .map(|v| (datafusion::common::utils::datafusion_strsim::levenshtein(name, &v.name), v))
+        .filter(|(d, _)| *d * 2 <= name.chars().count())
+        .min_by_key(|(d, _)| *d);
+    match near {
+        Some((_, v)) => {
+            let full = v.relation.as_ref().map_or(v.name.clone(), |r| format!("{}.{}", r.table(), v.name));
+            error.with_hint(format!("Perhaps you meant to reference the column \"{full}\"."))
+        }
+        None => error,
+    }
+}
+
+/// Messages of DataFusion's planner that stand for a PostgreSQL error of their own.
+fn plan(m: &str) -> Option<Error> {
+    let quoted_after = |marker: &str| {
+        let rest = &m[m.find(marker)? + marker.len()..];
+        rest.split('"').next().map(str::to_string)
+    };
+    if m.contains("must appear in the GROUP BY clause") || m.contains("must be in GROUP BY") {
+        let column = quoted_after("column \"").or_else(|| quoted_after("Column \"")).unwrap_or_default();
+        return Some(Error::new(
+            ErrorKind::Grouping,
+            format!(
+                "column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"
+            ),
+        ));
+    }
+    if m.contains("non-boolean predicate") {
+        let found =
+            m.lines().next().unwrap_or_default().rsplit(" returning ").next().unwrap_or("unknown").trim();
+        return Some(Error::new(
+            ErrorKind::DatatypeMismatch,
+            format!("argument of WHERE must be type boolean, not type {}", arrow_name(found)),
+        ));
+    }
+    if m.contains("Projections require unique expression names") || m.contains("have the same name") {
+        return Some(
+            Error::new(ErrorKind::DuplicateColumn, "a column is specified more than once")
+                .with_detail(m.to_string()),
+        );
+    }
+    if m.contains("Invalid placeholder") || m.contains("placeholder") && m.contains("Unknown") {
+        return Some(Error::new(ErrorKind::UndefinedParameter, "there is no such parameter"));
+    }
+    if m.contains("queries have different number of columns") || m.contains("same number of columns") {
+        return Some(Error::new(ErrorKind::Syntax, "each UNION query must have the same number of columns"));
+    }
+    if m.contains("Aggregate function calls cannot be") || m.contains("nested aggregate") {
+        return Some(Error::new(ErrorKind::Grouping, "aggregate function calls cannot be nested"));
+    }
+    if m.contains("ORDER BY") && m.contains("position") || m.contains("Cannot find column with position") {
+        return Some(Error::new(
+            ErrorKind::InvalidColumnReference,
+            "ORDER BY position is not in select list",
+        ));
+    }
+    None
+}
+
+fn arrow_name(name: &str) -> &str {
+    match name {
+        "Int16" => "smallint",
+        "Int32" | "Int64" => "integer",
+        "Utf8" => "text",
+        "Float64" => "double precision",
+        n if n.starts_with("Decimal") => "numeric",
+        n if n.starts_with("Timestamp") => "timestamp",
+        "Date32" => "date",
+        n => n,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::character_position;
+
+    #[test]
+    fn positions_count_characters_over_lines() {
+        assert_eq!(character_position("SELECT x", 1, 8), Some(8));
+        assert_eq!(character_position("SÉ\nx", 2, 1), Some(4));
+        assert_eq!(character_position("x", 0, 0), None);
+    }
+}

@@ -1,0 +1,336 @@
+//! What DataFusion's planner asks while it resolves names: relations, functions, types.
+//!
+//! Boundary: answers from the bind context; every scalar function and operator is answered with a symbol.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::common::TableReference;
+use datafusion::common::config::ConfigOptions;
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, PlannerResult, RawBinaryExpr, RelationPlanner, TypePlanner,
+};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType,
+    WindowUDF,
+};
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use parking_lot::Mutex;
+use sqlparser::ast::{BinaryOperator, Query, Statement};
+
+use super::{BindContext, prepare, tvf};
+use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::functions::windows::window_function;
+use crate::sql::functions::{DfResult, Symbol, df_error};
+
+/// Views nested deeper than this are refused.
+const MAX_VIEW_DEPTH: usize = 64;
+
+/// A relation of the server itself, as plans name it.
+#[derive(Debug)]
+pub struct SystemTable {
+    /// Schema.
+    pub schema_name: String,
+    /// Name.
+    pub name: String,
+    schema: SchemaRef,
+}
+
+impl TableSource for SystemTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+}
+
+/// A plain view: its query stands where it is named.
+struct ViewSource {
+    schema: SchemaRef,
+    plan: LogicalPlan,
+}
+
+impl TableSource for ViewSource {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+}
+
+/// The answers for one statement.
+pub struct Provider<'a> {
+    context: &'a BindContext<'a>,
+    options: ConfigOptions,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    views: Mutex<Vec<ObjectId>>,
+    depth: Mutex<usize>,
+}
+
+impl<'a> Provider<'a> {
+    /// The provider of a context.
+    pub fn new(context: &'a BindContext<'a>) -> Self {
+        Provider {
+            context,
+            options: ConfigOptions::default(),
+            expr_planners: vec![Arc::new(Symbols)],
+            relation_planners: vec![Arc::new(tvf::TableFunctions)],
+            views: Mutex::new(Vec::new()),
+            depth: Mutex::new(0),
+        }
+    }
+
+    /// The views that were expanded.
+    pub fn views(&self) -> Vec<ObjectId> {
+        self.views.lock().clone()
+    }
+
+    /// DataFusion's planner over this provider.
+    pub fn planner(&self) -> SqlToRel<'_, Provider<'a>> {
+        let options = ParserOptions::new()
+            .with_parse_float_as_decimal(true)
+            .with_map_string_types_to_utf8view(false)
+            .with_collect_spans(true);
+        SqlToRel::new_with_options(self, options)
+    }
+
+    /// The plan of a prepared query, with symbols in it.
+    pub fn plan(&self, query: Query) -> DfResult<LogicalPlan> {
+        self.planner().sql_statement_to_plan(Statement::Query(Box::new(query)))
+    }
+
+    fn view(&self, object: &Object, text: &str) -> Result<Arc<dyn TableSource>> {
+        {
+            let mut depth = self.depth.lock();
+            *depth += 1;
+            if *depth > MAX_VIEW_DEPTH {
+                return Err(Error::new(ErrorKind::StatementTooComplex, "views are nested too deeply"));
+            }
+        }
+        let planned = super::with_stack(|| {
+            let mut query = parse_query(text)?;
+            prepare::prepare_query(&mut query, true)?;
+            let plan = self.plan(query).map_err(Error::from)?;
+            rename(plan, object)
+        });
+        *self.depth.lock() -= 1;
+        let mut views = self.views.lock();
+        if !views.contains(&object.id) {
+            views.push(object.id);
+        }
+        let plan = planned?;
+        Ok(Arc::new(ViewSource { schema: Arc::new(plan.schema().as_arrow().clone()), plan }))
+    }
+
+    fn relation(&self, name: &TableReference) -> Result<Arc<dyn TableSource>> {
+        if let Some(database) = name.catalog()
+            && database != self.context.database
+        {
+            return Err(Error::unsupported(format!(
+                "cross-database references are not implemented: \"{name}\""
+            )));
+        }
+        let schemas: Vec<&str> = match name.schema() {
+            Some(s) => vec![s],
+            None => self.context.search_path.iter().map(String::as_str).collect(),
+        };
+        for schema in schemas {
+            if let Some(object) = self.context.catalog.find(schema, name.table())
+                && object.is_relation()
+            {
+                return match &object.body {
+                    ObjectBody::View { query } => self.view(object, query),
+                    ObjectBody::Source { keeps_history: false, .. } if !self.context.in_view => {
+                        Err(Error::unsupported(format!("source \"{}\" does not keep its rows", object.name))
+                            .with_hint("Create a materialized view on it, or let it keep its history."))
+                    }
+                    _ => Ok(Arc::new(CatalogTable::new(object.clone()))),
+                };
+            }
+            if let Some(columns) = self.context.system.relation(schema, name.table()) {
+                return Ok(Arc::new(SystemTable {
+                    schema_name: schema.to_string(),
+                    name: name.table().to_string(),
+                    schema: columns,
+                }));
+            }
+        }
+        let written = match name.schema() {
+            Some(s) => format!("{s}.{}", name.table()),
+            None => name.table().to_string(),
+        };
+        Err(Error::new(ErrorKind::UndefinedTable, format!("relation \"{written}\" does not exist")))
+    }
+}
+
+/// Parses a stored query.
+pub fn parse_query(text: &str) -> Result<Query> {
+    let not_a_query = || Error::new(ErrorKind::Syntax, "a query is needed here");
+    let mut statements = crate::sql::parse(text)?;
+    let parsed = statements.pop().filter(|_| statements.is_empty()).ok_or_else(not_a_query)?;
+    match parsed.statement {
+        crate::sql::Statement::Query(query) => Ok(*query),
+        _ => Err(not_a_query()),
+    }
+}
+
+/// The view's own column names over its query's.
+fn rename(plan: LogicalPlan, object: &Object) -> Result<LogicalPlan> {
+    let columns = plan.schema().columns();
+    if columns.len() != object.columns.len() {
+        return Err(Error::new(
+            ErrorKind::InvalidObjectDefinition,
+            format!("view \"{}\" no longer has the columns it was created with", object.name),
+        ));
+    }
+    let items = columns.into_iter().zip(&object.columns).map(|(c, o)| Expr::Column(c).alias(&o.name));
+    Ok(LogicalPlanBuilder::from(plan).project(items)?.build()?)
+}
+
+impl ContextProvider for Provider<'_> {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        self.relation(&name).map_err(df_error)
+    }
+
+    fn get_table_function_source(&self, name: &str, _args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
+        Err(df_error(Error::new(ErrorKind::UndefinedFunction, format!("function {name} does not exist"))))
+    }
+
+    fn create_cte_work_table(&self, _name: &str, _schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+        Err(df_error(Error::unsupported("WITH RECURSIVE is not supported")))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        let other = aggregate(name).is_some() || window_function(name).is_some();
+        (!other).then(|| Symbol::udf(name))
+    }
+
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        aggregate(name)
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        window_function(name)
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn udaf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The aggregate of this name.
+pub fn aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
+    use datafusion::functions_aggregate as a;
+    Some(match name {
+        "count" => a::count::count_udaf(),
+        "sum" => a::sum::sum_udaf(),
+        "avg" => a::average::avg_udaf(),
+        "min" => a::min_max::min_udaf(),
+        "max" => a::min_max::max_udaf(),
+        "bool_and" | "every" => a::bool_and_or::bool_and_udaf(),
+        "bool_or" => a::bool_and_or::bool_or_udaf(),
+        "bit_and" => a::bit_and_or_xor::bit_and_udaf(),
+        "bit_or" => a::bit_and_or_xor::bit_or_udaf(),
+        "bit_xor" => a::bit_and_or_xor::bit_xor_udaf(),
+        "string_agg" => a::string_agg::string_agg_udaf(),
+        "array_agg" => a::array_agg::array_agg_udaf(),
+        "stddev" | "stddev_samp" => a::stddev::stddev_udaf(),
+        "stddev_pop" => a::stddev::stddev_pop_udaf(),
+        "variance" | "var_samp" => a::variance::var_samp_udaf(),
+        "var_pop" => a::variance::var_pop_udaf(),
+        "corr" => a::correlation::corr_udaf(),
+        "covar_samp" => a::covariance::covar_samp_udaf(),
+        "covar_pop" => a::covariance::covar_pop_udaf(),
+        _ => return None,
+    })
+}
+
+/// Operators and special syntax as symbols.
+#[derive(Debug)]
+struct Symbols;
+
+impl ExprPlanner for Symbols {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, _: &DFSchema) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        if matches!(expr.op, BinaryOperator::And | BinaryOperator::Or) {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let name = match &expr.op {
+            BinaryOperator::PGCustomBinaryOperator(parts) => parts.last().cloned().unwrap_or_default(),
+            BinaryOperator::PGExp => "^".to_string(),
+            BinaryOperator::NotEq => "<>".to_string(),
+            op => op.to_string(),
+        };
+        Ok(PlannerResult::Planned(Symbol::call(&name, vec![expr.left, expr.right])))
+    }
+
+    fn plan_array_literal(&self, exprs: Vec<Expr>, _: &DFSchema) -> DfResult<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(Symbol::call("make_array", exprs)))
+    }
+
+    fn plan_position(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
+        let [needle, text] = args.as_slice() else { return Ok(PlannerResult::Original(args)) };
+        // DataFusion hands over (string, substring) or (substring, string) as its grammar sees them.
+        Ok(PlannerResult::Planned(Symbol::call("strpos", vec![needle.clone(), text.clone()])))
+    }
+
+    fn plan_extract(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(Symbol::call("extract", args)))
+    }
+
+    fn plan_substring(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(Symbol::call("substring", args)))
+    }
+
+    fn plan_overlay(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(Symbol::call("overlay", args)))
+    }
+}
+
+#[derive(Debug)]
+struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &sqlparser::ast::DataType) -> DfResult<Option<FieldRef>> {
+        let pg = crate::sql::types::pg_type(sql_type).map_err(df_error)?;
+        Ok(Some(Arc::new(pg.field("", true))))
+    }
+}

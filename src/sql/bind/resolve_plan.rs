@@ -1,0 +1,397 @@
+//! Settling the types of plans, inputs first, and averages of exact numbers as sum and count.
+//!
+//! Boundary: the shape of plans; expressions are [`super::resolve`]'s.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, AggregateFunctionParams, WindowFunction, WindowFunctionDefinition,
+};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    Aggregate, Expr, ExprSchemable, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Union, Values, Window,
+};
+
+use super::provider::aggregate;
+use super::resolve::{Operand, Resolver, to_arrow};
+use crate::error::{Error, ErrorKind};
+use crate::sql::functions::cast::CastContext;
+use crate::sql::functions::{DfResult, df_error, no_function, operators};
+use crate::types::{PgType, oid};
+
+impl Resolver<'_> {
+    /// The plan with all types settled.
+    pub fn plan(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
+        super::with_stack(|| self.plan_inner(plan))
+    }
+
+    fn plan_inner(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
+        use datafusion::common::tree_node::TreeNode;
+        let plan = plan.map_children(|child| Ok(Transformed::yes(self.plan(child)?)))?.data;
+        match plan {
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Values(values) => self.values(values),
+            LogicalPlan::TableScan(_) | LogicalPlan::EmptyRelation(_) => Ok(plan),
+            plan => {
+                let schema = merge_schema(&plan.inputs());
+                let names = NamePreserver::new(&plan);
+                let plan = plan
+                    .map_expressions(|e| {
+                        let name = names.save(&e);
+                        let e = self.expr(e, &schema)?;
+                        Ok(Transformed::yes(name.restore(e)))
+                    })?
+                    .data;
+                let plan = match plan {
+                    LogicalPlan::Filter(mut f) => {
+                        f.predicate = self.boolean(f.predicate, &schema, "WHERE")?;
+                        LogicalPlan::Filter(f)
+                    }
+                    LogicalPlan::Join(mut j) => {
+                        j.filter = j.filter.map(|f| self.boolean(f, &schema, "JOIN/ON")).transpose()?;
+                        LogicalPlan::Join(j)
+                    }
+                    plan => plan,
+                };
+                let plan = match plan {
+                    LogicalPlan::Aggregate(a) => return split_averages(a),
+                    LogicalPlan::Window(w) => return split_window_averages(w),
+                    plan => plan,
+                };
+                plan.recompute_schema()
+            }
+        }
+    }
+
+    /// A subquery in an expression over `schema`.
+    pub(super) fn subquery(&mut self, plan: LogicalPlan, schema: &DFSchema) -> DfResult<LogicalPlan> {
+        self.outer.push(Arc::new(schema.clone()));
+        let plan = self.plan(plan);
+        self.outer.pop();
+        plan
+    }
+
+    fn limit(&mut self, limit: Limit) -> DfResult<LogicalPlan> {
+        let empty = DFSchema::empty();
+        let mut bound = |e: Option<Box<Expr>>| -> DfResult<Option<Box<Expr>>> {
+            let Some(e) = e else { return Ok(None) };
+            let e = self.expr(*e, &empty)?;
+            let operand = self.operand(e, &empty)?;
+            let e = self.coerce(operand, PgType::INT8, CastContext::Assignment).map_err(df_error)?;
+            if let Expr::Literal(v @ ScalarValue::Int32(Some(n)), _) = &e
+                && *n < 0
+            {
+                return Err(df_error(Error::new(
+                    ErrorKind::InvalidLimit,
+                    format!("LIMIT must not be negative: {v}"),
+                )));
+            }
+            Ok(Some(Box::new(to_arrow(e, &DataType::Int64))))
+        };
+        let (skip, fetch) = (bound(limit.skip)?, bound(limit.fetch)?);
+        for (e, kind, name) in
+            [(&skip, ErrorKind::InvalidOffset, "OFFSET"), (&fetch, ErrorKind::InvalidLimit, "LIMIT")]
+        {
+            if let Some(e) = e
+                && let Expr::Literal(ScalarValue::Int64(Some(n)), _) = e.as_ref()
+                && *n < 0
+            {
+                return Err(df_error(Error::new(kind, format!("{name} must not be negative"))));
+            }
+        }
+        Ok(LogicalPlan::Limit(Limit { skip, fetch, input: limit.input }))
+    }
+
+    fn values(&mut self, values: Values) -> DfResult<LogicalPlan> {
+        let empty = DFSchema::empty();
+        let width = values.schema.fields().len();
+        let mut rows = Vec::with_capacity(values.values.len());
+        for row in values.values {
+            let row = row
+                .into_iter()
+                .map(|e| {
+                    let e = self.expr(undo_coercion(e), &empty)?;
+                    self.operand(e, &empty)
+                })
+                .collect::<DfResult<Vec<_>>>()?;
+            rows.push(row);
+        }
+        let mut columns: Vec<std::vec::IntoIter<Expr>> = Vec::with_capacity(width);
+        for i in 0..width {
+            let column: Vec<Operand> = rows.iter().map(|r| r[i].clone()).collect();
+            columns.push(self.unify(column, "VALUES").map_err(df_error)?.0.into_iter());
+        }
+        let rows = (0..rows.len()).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect();
+        LogicalPlanBuilder::values(rows)?.build()
+    }
+
+    fn union(&mut self, union: Union) -> DfResult<LogicalPlan> {
+        let mut inputs: Vec<LogicalPlan> = union.inputs.into_iter().map(Arc::unwrap_or_clone).collect();
+        let names: Vec<String> = union.schema.fields().iter().map(|f| f.name().clone()).collect();
+        let width = names.len();
+        let mut columns: Vec<Vec<Expr>> = vec![Vec::with_capacity(width); inputs.len()];
+        for i in 0..width {
+            let operands = inputs.iter().map(|p| output_operand(p, i)).collect::<DfResult<Vec<_>>>()?;
+            let (exprs, ..) = self.unify(operands, "UNION").map_err(df_error)?;
+            for (n, e) in exprs.into_iter().enumerate() {
+                columns[n].push(e.alias(&names[i]));
+            }
+        }
+        for (plan, exprs) in inputs.iter_mut().zip(columns) {
+            let input = std::mem::take(plan);
+            *plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?);
+        }
+        Ok(LogicalPlan::Union(Union::try_new(inputs.into_iter().map(Arc::new).collect())?))
+    }
+
+    /// Outputs that nothing gave a type are text.
+    pub(super) fn settle_outputs(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
+        match plan {
+            LogicalPlan::Projection(p) => {
+                let schema = p.input.schema().clone();
+                let mut exprs = Vec::with_capacity(p.expr.len());
+                for e in p.expr {
+                    let (inner, alias) = match e {
+                        Expr::Alias(a) => (*a.expr, Some((a.relation, a.name))),
+                        e => (e, None),
+                    };
+                    let operand = self.operand(inner, &schema)?;
+                    let inner = if operand.unknown() {
+                        self.coerce(operand, PgType::TEXT, CastContext::Implicit).map_err(df_error)?
+                    } else {
+                        operand.expr
+                    };
+                    exprs.push(match alias {
+                        Some((relation, name)) => inner.alias_qualified(relation, name),
+                        None => inner,
+                    });
+                }
+                Ok(LogicalPlan::Projection(Projection::try_new(exprs, p.input)?))
+            }
+            LogicalPlan::Limit(mut l) => {
+                l.input = Arc::new(self.settle_outputs(Arc::unwrap_or_clone(l.input))?);
+                Ok(LogicalPlan::Limit(l))
+            }
+            LogicalPlan::Sort(mut s) => {
+                s.input = Arc::new(self.settle_outputs(Arc::unwrap_or_clone(s.input))?);
+                Ok(LogicalPlan::Sort(s))
+            }
+            plan => Ok(plan),
+        }
+    }
+
+    /// An aggregate call with arguments of the types PostgreSQL sums and averages in.
+    pub(super) fn aggregate(&mut self, f: AggregateFunction, schema: &DFSchema) -> DfResult<Expr> {
+        let AggregateFunction { func, mut params } = f;
+        params.args = self.aggregate_args(func.name(), params.args, schema)?;
+        params.filter =
+            params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
+        Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
+    }
+
+    fn aggregate_args(&mut self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> DfResult<Vec<Expr>> {
+        // count(*) counts rows: DataFusion's form of it is a constant argument.
+        #[expect(deprecated)]
+        let all_rows = name == "count" && matches!(args.as_slice(), [Expr::Wildcard { .. }]);
+        if all_rows {
+            return Ok(vec![Expr::Literal(ScalarValue::Int64(Some(1)), None)]);
+        }
+        let mut operands = args.into_iter().map(|a| self.operand(a, schema)).collect::<DfResult<Vec<_>>>()?;
+        let types: Vec<String> = operands.iter().map(|o| o.pg().sql_name()).collect();
+        let refuse = || df_error(no_function(name, &types));
+        let to =
+            |r: &mut Self, o: Operand, t: PgType| r.coerce(o, t, CastContext::Assignment).map_err(df_error);
+        let expected = match name {
+            "string_agg" | "corr" | "covar_samp" | "covar_pop" => 2,
+            _ => 1,
+        };
+        if operands.len() != expected {
+            return Err(refuse());
+        }
+        if expected == 2 {
+            let t = if name == "string_agg" { PgType::TEXT } else { PgType::FLOAT8 };
+            return operands.into_iter().map(|o| to(self, o, t)).collect();
+        }
+        let operand = operands.remove(0);
+        let arg = match (name, operand.pg().oid) {
+            ("sum", oid::INT2 | oid::INT4) => to(self, operand, PgType::INT8)?,
+            ("sum" | "avg", oid::INT8) => to_arrow(operand.expr, &DataType::Decimal128(38, 0)),
+            ("avg", oid::INT2 | oid::INT4) => to_arrow(operand.expr, &DataType::Decimal128(38, 0)),
+            ("sum" | "avg", oid::NUMERIC) => match operand.field.data_type() {
+                DataType::Decimal128(_, s) => to_arrow(operand.expr, &DataType::Decimal128(38, *s)),
+                _ => {
+                    return Err(df_error(Error::unsupported(format!(
+                        "{name} of so wide a numeric is not supported"
+                    ))));
+                }
+            },
+            ("sum" | "avg", oid::FLOAT4 | oid::FLOAT8) => to(self, operand, PgType::FLOAT8)?,
+            ("sum" | "avg", _) => return Err(refuse()),
+            ("bool_and" | "bool_or" | "every", oid::BOOL | oid::UNKNOWN) => to(self, operand, PgType::BOOL)?,
+            ("bool_and" | "bool_or" | "every", _) => return Err(refuse()),
+            ("bit_and" | "bit_or" | "bit_xor", oid::INT2 | oid::INT4 | oid::INT8) => operand.expr,
+            ("bit_and" | "bit_or" | "bit_xor", _) => return Err(refuse()),
+            ("min" | "max", oid::BOOL | oid::UUID | oid::JSON | oid::JSONB) => return Err(refuse()),
+            (n, oid::INT2 | oid::INT4 | oid::INT8 | oid::NUMERIC | oid::FLOAT4 | oid::FLOAT8)
+                if n.starts_with("stddev") || n.starts_with("var") =>
+            {
+                to(self, operand, PgType::FLOAT8)?
+            }
+            (n, _) if n.starts_with("stddev") || n.starts_with("var") => return Err(refuse()),
+            _ if operand.unknown() => to(self, operand, PgType::TEXT)?,
+            _ => operand.expr,
+        };
+        Ok(vec![arg])
+    }
+
+    /// A window call, its arguments typed like those of the aggregate or as DataFusion wants them.
+    pub(super) fn window(&mut self, mut f: WindowFunction, schema: &DFSchema) -> DfResult<Expr> {
+        if let WindowFunctionDefinition::AggregateUDF(udf) = &f.fun {
+            f.params.args = self.aggregate_args(udf.name(), f.params.args, schema)?;
+        }
+        f.params.filter =
+            f.params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
+        Ok(Expr::from(f))
+    }
+}
+
+/// Output `i` of a plan, as the literal it is if it is one.
+fn output_operand(plan: &LogicalPlan, i: usize) -> DfResult<Operand> {
+    let (qualifier, field) = plan.schema().qualified_field(i);
+    if let LogicalPlan::Projection(p) = plan {
+        let mut e = &p.expr[i];
+        while let Expr::Alias(a) = e {
+            e = &a.expr;
+        }
+        let operand = Operand { expr: e.clone(), field: field.clone() };
+        if matches!(e, Expr::Literal(..) | Expr::Placeholder(_)) && operand.unknown() {
+            return Ok(operand);
+        }
+    }
+    Ok(Operand { expr: Expr::Column(Column::from((qualifier, field))), field: field.clone() })
+}
+
+/// VALUES as DataFusion's builder typed them, without its casts.
+fn undo_coercion(e: Expr) -> Expr {
+    match e {
+        Expr::Cast(c)
+            if matches!(*c.expr, Expr::Literal(..) | Expr::Placeholder(_))
+                && c.field.metadata().is_empty()
+                && c.field.name().is_empty() =>
+        {
+            match (&*c.expr, c.field.data_type()) {
+                (Expr::Literal(v, None), _) if v.is_null() => *c.expr,
+                _ => Expr::Cast(c),
+            }
+        }
+        e => e,
+    }
+}
+
+fn unaliased(e: &Expr) -> &Expr {
+    match e {
+        Expr::Alias(a) => unaliased(&a.expr),
+        e => e,
+    }
+}
+
+/// `sum / count`, of two columns of the node below.
+fn quotient(sum: &str, count: &str) -> Expr {
+    let of = |name: &str| Expr::Column(Column::new_unqualified(name));
+    operators::numeric_average(of(sum), to_arrow(of(count), &DataType::Decimal128(19, 0)))
+}
+
+fn known_aggregate(name: &str) -> DfResult<Arc<datafusion::logical_expr::AggregateUDF>> {
+    aggregate(name).ok_or_else(|| df_error(Error::internal(format!("aggregate {name} is missing"))))
+}
+
+/// Averages of exact numbers become sums and counts with the division above, so that they stay exact.
+fn split_averages(a: Aggregate) -> DfResult<LogicalPlan> {
+    let input_schema = a.input.schema().clone();
+    let exact = |e: &Expr| match unaliased(e) {
+        Expr::AggregateFunction(f) if f.func.name() == "avg" => {
+            matches!(
+                f.params.args.first().map(|x| x.get_type(&input_schema)),
+                Some(Ok(DataType::Decimal128(..)))
+            )
+        }
+        _ => false,
+    };
+    if !a.aggr_expr.iter().any(exact) {
+        return Ok(LogicalPlan::Aggregate(Aggregate::try_new(a.input, a.group_expr, a.aggr_expr)?));
+    }
+    let mut aggregates = Vec::new();
+    let mut outputs = Vec::new();
+    for e in a.aggr_expr {
+        let name = e.schema_name().to_string();
+        match unaliased(&e) {
+            Expr::AggregateFunction(f) if exact(&e) => {
+                let (sum, count) = (format!("sum of {name}"), format!("count of {name}"));
+                let part = |n: &str, alias: &str| -> DfResult<Expr> {
+                    let params = AggregateFunctionParams { ..f.params.clone() };
+                    Ok(Expr::AggregateFunction(AggregateFunction { func: known_aggregate(n)?, params })
+                        .alias(alias))
+                };
+                aggregates.push(part("sum", &sum)?);
+                aggregates.push(part("count", &count)?);
+                outputs.push(quotient(&sum, &count).alias(name));
+            }
+            _ => {
+                outputs.push(Expr::Column(Column::new_unqualified(&name)));
+                aggregates.push(e);
+            }
+        }
+    }
+    let aggregate = Aggregate::try_new(a.input, a.group_expr, aggregates)?;
+    let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+    let keys = aggregate.schema.columns().into_iter().take(groups).map(Expr::Column);
+    let exprs: Vec<Expr> = keys.chain(outputs).collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(LogicalPlan::Aggregate(aggregate)))?))
+}
+
+/// The same for averages over windows.
+fn split_window_averages(w: Window) -> DfResult<LogicalPlan> {
+    let input_schema = w.input.schema().clone();
+    let exact = |e: &Expr| match unaliased(e) {
+        Expr::WindowFunction(f) => {
+            matches!(&f.fun, WindowFunctionDefinition::AggregateUDF(u) if u.name() == "avg")
+                && matches!(
+                    f.params.args.first().map(|x| x.get_type(&input_schema)),
+                    Some(Ok(DataType::Decimal128(..)))
+                )
+        }
+        _ => false,
+    };
+    if !w.window_expr.iter().any(exact) {
+        return Ok(LogicalPlan::Window(Window::try_new(w.window_expr, w.input)?));
+    }
+    let mut calls = Vec::new();
+    let mut outputs: Vec<Expr> = input_schema.columns().into_iter().map(Expr::Column).collect();
+    for e in w.window_expr {
+        let name = e.schema_name().to_string();
+        match unaliased(&e) {
+            Expr::WindowFunction(f) if exact(&e) => {
+                let (sum, count) = (format!("sum of {name}"), format!("count of {name}"));
+                let part = |n: &str, alias: &str| -> DfResult<Expr> {
+                    let mut call = f.as_ref().clone();
+                    call.fun = WindowFunctionDefinition::AggregateUDF(known_aggregate(n)?);
+                    Ok(Expr::from(call).alias(alias))
+                };
+                calls.push(part("sum", &sum)?);
+                calls.push(part("count", &count)?);
+                outputs.push(quotient(&sum, &count).alias(name));
+            }
+            _ => {
+                outputs.push(Expr::Column(Column::new_unqualified(&name)));
+                calls.push(e);
+            }
+        }
+    }
+    let window = LogicalPlan::Window(Window::try_new(calls, w.input)?);
+    Ok(LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(window))?))
+}

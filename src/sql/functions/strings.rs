@@ -1,0 +1,194 @@
+//! String and math functions where DataFusion's differ from PostgreSQL's or know no limits.
+//!
+//! Boundary: kernels only.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Int32Array, StringArray, StringBuilder};
+use arrow::datatypes::{DataType, Float64Type, Int32Type};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+
+use super::{DfResult, as_arrays, df_error, from_array, operators};
+use crate::error::{Error, ErrorKind};
+
+/// Longest text one call may make.
+const MAX_TEXT: usize = 64 << 20;
+
+fn too_long() -> datafusion::error::DataFusionError {
+    df_error(Error::new(ErrorKind::ProgramLimit, "requested length too large"))
+}
+
+/// Room in one result column: offsets are 32 bit.
+fn charge(total: &mut usize, bytes: usize) -> DfResult<()> {
+    *total = total.saturating_add(bytes);
+    if bytes > MAX_TEXT || *total > i32::MAX as usize { Err(too_long()) } else { Ok(()) }
+}
+
+/// repeat(text, n).
+pub fn repeat(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    let (arrays, scalar) = as_arrays(args)?;
+    let (text, counts) = (arrays[0].as_string::<i32>(), arrays[1].as_primitive::<Int32Type>());
+    let mut total = 0;
+    let mut out = StringBuilder::new();
+    for (text, n) in text.iter().zip(counts) {
+        match (text, n) {
+            (Some(text), Some(n)) => {
+                let n = usize::try_from(n).unwrap_or(0);
+                charge(&mut total, text.len().saturating_mul(n))?;
+                out.append_value(text.repeat(n));
+            }
+            _ => out.append_null(),
+        }
+    }
+    from_array(Arc::new(out.finish()), scalar)
+}
+
+/// lpad(text, n [, fill]).
+pub fn lpad(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    pad(args, true)
+}
+
+/// rpad(text, n [, fill]).
+pub fn rpad(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    pad(args, false)
+}
+
+fn pad(args: &ScalarFunctionArgs, left: bool) -> DfResult<ColumnarValue> {
+    let (arrays, scalar) = as_arrays(args)?;
+    let (text, lengths) = (arrays[0].as_string::<i32>(), arrays[1].as_primitive::<Int32Type>());
+    let fills = arrays.get(2).map(|a| a.as_string::<i32>());
+    let mut total = 0;
+    let mut out = StringBuilder::new();
+    let mut buffer = String::new();
+    for row in 0..text.len() {
+        if text.is_null(row) || lengths.is_null(row) || fills.is_some_and(|f| f.is_null(row)) {
+            out.append_null();
+            continue;
+        }
+        let (value, n) = (text.value(row), usize::try_from(lengths.value(row)).unwrap_or(0));
+        let fill = fills.map_or(" ", |f| f.value(row));
+        charge(&mut total, value.len().min(n * 4) + n * fill.chars().next().map_or(0, char::len_utf8))?;
+        let missing = n.saturating_sub(value.chars().count());
+        buffer.clear();
+        if left {
+            buffer.extend(fill.chars().cycle().take(missing));
+            buffer.extend(value.chars().take(n));
+        } else {
+            buffer.extend(value.chars().take(n));
+            buffer.extend(fill.chars().cycle().take(missing));
+        }
+        out.append_value(&buffer);
+    }
+    from_array(Arc::new(out.finish()), scalar)
+}
+
+/// length(bytea).
+pub fn byte_length(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    let (arrays, scalar) = as_arrays(args)?;
+    let out: Int32Array = arrays[0].as_binary::<i32>().iter().map(|v| v.map(|v| v.len() as i32)).collect();
+    from_array(Arc::new(out), scalar)
+}
+
+/// substring(text from pattern): the first parenthesised part of the match, or the whole match.
+pub fn substring_regex(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    let pattern_args = ScalarFunctionArgs { args: args.args.clone(), ..args.clone() };
+    let (arrays, scalar) = as_arrays(&pattern_args)?;
+    let matches =
+        arrow::compute::regexp_match(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>(), None)
+            .map_err(|e| {
+                df_error(Error::new(ErrorKind::InvalidRegex, format!("invalid regular expression: {e}")))
+            })?;
+    let lists = matches.as_list::<i32>();
+    let out: StringArray = (0..lists.len())
+        .map(|row| {
+            if lists.is_null(row) {
+                return None;
+            }
+            let list = lists.value(row);
+            let groups = list.as_string::<i32>();
+            (!groups.is_empty() && groups.is_valid(0)).then(|| groups.value(0).to_string())
+        })
+        .collect();
+    from_array(Arc::new(out), scalar)
+}
+
+fn map_text(args: &ScalarFunctionArgs, f: impl Fn(&str) -> String) -> DfResult<ColumnarValue> {
+    let (arrays, scalar) = as_arrays(args)?;
+    let out: StringArray = arrays[0].as_string::<i32>().iter().map(|v| v.map(&f)).collect();
+    from_array(Arc::new(out), scalar)
+}
+
+/// quote_ident(text).
+pub fn quote_ident(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    map_text(args, |v| {
+        let plain = v.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && v.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if plain { v.to_string() } else { format!("\"{}\"", v.replace('"', "\"\"")) }
+    })
+}
+
+/// quote_literal(text).
+pub fn quote_literal(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    map_text(args, |v| {
+        let quoted = v.replace('\'', "''");
+        if quoted.contains('\\') {
+            format!("E'{}'", quoted.replace('\\', "\\\\"))
+        } else {
+            format!("'{quoted}'")
+        }
+    })
+}
+
+fn domain(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidParameter, message)
+}
+
+/// sqrt(float8).
+pub fn sqrt(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    operators::float_unary::<Float64Type>(args, |v| {
+        if v < 0.0 { Err(domain("cannot take square root of a negative number")) } else { Ok(v.sqrt()) }
+    })
+}
+
+fn logarithm(v: f64, f: fn(f64) -> f64) -> Result<f64, Error> {
+    if v == 0.0 {
+        Err(domain("cannot take logarithm of zero"))
+    } else if v < 0.0 {
+        Err(domain("cannot take logarithm of a negative number"))
+    } else {
+        Ok(f(v))
+    }
+}
+
+/// ln(float8).
+pub fn ln(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    operators::float_unary::<Float64Type>(args, |v| logarithm(v, f64::ln))
+}
+
+/// log(float8), base 10.
+pub fn log10(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    operators::float_unary::<Float64Type>(args, |v| logarithm(v, f64::log10))
+}
+
+/// power(float8, float8).
+pub fn power(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    let (arrays, scalar) = as_arrays(args)?;
+    let out: arrow::array::Float64Array = arrow::compute::try_binary(
+        arrays[0].as_primitive::<Float64Type>(),
+        arrays[1].as_primitive::<Float64Type>(),
+        |a: f64, b: f64| {
+            let r = a.powf(b);
+            let e = if a == 0.0 && b < 0.0 {
+                domain("zero raised to a negative power is undefined")
+            } else if a < 0.0 && b.fract() != 0.0 {
+                domain("a negative number raised to a non-integer power yields a complex result")
+            } else if r.is_infinite() && a.is_finite() && b.is_finite() {
+                Error::new(ErrorKind::NumericOutOfRange, "value out of range: overflow")
+            } else {
+                return Ok(r);
+            };
+            Err(arrow::error::ArrowError::ExternalError(Box::new(e)))
+        },
+    )?;
+    from_array(Arc::new(out), scalar)
+}
