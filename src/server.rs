@@ -70,7 +70,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running> {
     let (pg_addr, http_addr) = (pg.local_addr()?, http.local_addr()?);
     let config = pgwire::Config {
         max_connections: settings.max_connections(),
-        max_message_size: settings.max_message_size(),
+        max_message: settings.max_message_size(),
         ..pgwire::Config::default()
     };
     let backend = Arc::new(server.clone());

@@ -126,7 +126,7 @@ impl Session {
     }
 
     /// Figures that only the coordinator has.
-    pub(super) async fn stats(&self) -> Result<Stats> {
+    pub(super) async fn stats(&mut self) -> Result<Stats> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.shared().send(Command::Stats { reply })?;
         answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))
@@ -208,7 +208,7 @@ fn tolerate(difference: ZBatch) -> Result<ZBatch> {
         vec![Vec::new(); difference.num_rows()]
     } else {
         let part = difference.project(&others)?;
-        let encoder = RowEncoder::try_new(part.schema().fields().iter().map(|f| f.data_type().clone()))?;
+        let encoder = RowEncoder::new(part.schema().fields().iter().map(|f| f.data_type().clone()))?;
         let rows = encoder.encode(part.columns())?;
         (0..part.num_rows()).map(|i| rows.row(i).as_ref().to_vec()).collect()
     };

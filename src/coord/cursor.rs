@@ -290,7 +290,8 @@ fn fetch_timeout(fetch: &Fetch) -> Result<Option<Duration>> {
         OptionValue::String(s) | OptionValue::Interval(s) | OptionValue::Ident(s) | OptionValue::Number(s) => s,
         _ => return Err(Error::new(ErrorKind::InvalidParameter, "invalid value for timeout")),
     };
-    let micros = crate::config::parse_duration_micros(text)?;
+    let micros = crate::config::parse_duration_micros(text)
+        .ok_or_else(|| Error::new(ErrorKind::InvalidParameter, format!("invalid timeout: \"{text}\"")))?;
     Ok(Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
 }
 

@@ -37,7 +37,7 @@ pub struct Definer<'a> {
     /// NOTICEs for the client.
     pub notices: Vec<Error>,
     /// Makes the context for binding against a catalog.
-    pub context: &'a dyn Fn(&Catalog, bool) -> BindContext,
+    pub context: &'a dyn Fn(&Catalog, bool) -> BindContext<'static>,
 }
 
 impl Definer<'_> {
@@ -276,7 +276,7 @@ impl Definer<'_> {
         }
         let context = (self.context)(self.catalog, false);
         let delay = match &clause.expr {
-            Some(e) => bind::bind_watermark_delay(&e.ast, &clause.column, &context)?,
+            Some(e) => bind::bind_watermark_delay(&e.ast, &clause.column)?,
             None => 0,
         };
         let interval = |e: &Option<_>| e.as_ref().map(|e| bind::bind_interval_micros(e, &context)).transpose();
@@ -401,9 +401,9 @@ impl Definer<'_> {
         let body = ObjectBody::MaterializedView {
             query: stmt.query.text.clone(),
             emit_on_window_close: emit == Emit::OnWindowClose,
-            unique_key: plan.unique_key(),
-            append_only: plan.append_only(),
-            watermark_columns: plan.watermark_columns(),
+            unique_key: plan.facts().best_key().map(<[usize]>::to_vec).unwrap_or_default(),
+            append_only: plan.facts().append_only,
+            watermark_columns: plan.facts().watermarks.clone(),
         };
         let mut object = self.object(&schema, &name, columns, body);
         object.depends_on = bound.depends_on.clone();
@@ -427,7 +427,7 @@ impl Definer<'_> {
     }
 
     fn notice_unbounded(&mut self, plan: &Plan) {
-        for sentence in plan.unbounded_state() {
+        for sentence in plan.facts().unbounded_state.clone() {
             self.notices.push(
                 Error::new(ErrorKind::ConfigurationLimit, sentence)
                     .with_hint("A watermark, a window or a temporal filter would bound it."),
@@ -509,7 +509,7 @@ impl Definer<'_> {
             Error::new(ErrorKind::InvalidParameter, "a sink needs the option \"connector\"")
                 .with_hint("Connectors: blackhole.")
         })?;
-        crate::connector::sink::validate(&connector, &options)?;
+        drop(crate::connector::sink::open(&connector, &options)?);
         if stmt.format.is_some() {
             return Err(Error::unsupported("FORMAT of a blackhole sink is not supported"));
         }

@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use tracing::{error, warn};
 
-use crate::catalog::{Object, ObjectBody, ObjectId};
+use crate::catalog::{Object, ObjectBody};
 use crate::coord::{World, recover};
 use crate::coord::command::{DdlOp, DdlRecord, Reply};
 use crate::coord::epoch::{Coordinator, OpenEpoch};
-use crate::coord::hydrate::Hydration;
+use crate::coord::hydrate::{Destination, Hydration};
 use crate::coord::ingest::SourceState;
 use crate::coord::watermark::WatermarkTracker;
-use crate::dataflow::Target;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::log::{LogEntry, LogRecord};
 use crate::store::relation::Relation;
@@ -130,10 +129,10 @@ impl Coordinator {
 
     /// Where a dataflow's result goes. Its `$errors` companion is created right after it, so it is looked up
     /// when the dataflow is built.
-    pub(super) fn target_of(&self, object: &Object) -> Result<Target> {
+    pub(super) fn target_of(&self, object: &Object) -> Result<Destination> {
         Ok(match object.body {
-            ObjectBody::Sink { .. } => Target::Blackhole,
-            _ => Target::View { rows: self.relation(object.id)?, errors: None },
+            ObjectBody::Sink { .. } => Destination::Blackhole,
+            _ => Destination::View { rows: self.relation(object.id)?, errors: None },
         })
     }
 
@@ -157,7 +156,7 @@ impl Coordinator {
             if let Some(errors) = self.companion(view.id(), "errors")
                 && let Some(relation) = self.relations.get(&errors)
             {
-                view.set_errors(errors, relation.clone());
+                view.set_errors(relation.clone());
             }
         }
         if let (Some(last), Some(reply)) = (views.last_mut(), reply) {

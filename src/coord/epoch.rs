@@ -24,7 +24,7 @@ use crate::coord::introspect::Stats;
 use crate::coord::subscribe::Hub;
 use crate::coord::watermark::WatermarkTracker;
 use crate::coord::{constraint, ingest};
-use crate::dataflow::{Engine, EpochInput};
+use crate::dataflow::{Engine, EpochInput, StepReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::log::{Log, LogEntry, LogRecord};
 use crate::storage::meta::MetaStore;
@@ -327,7 +327,7 @@ impl Coordinator {
             input.changes.iter().filter(|(id, _)| self.hub.wants(*id)).cloned().collect();
         let touched: Vec<ObjectId> = input.changes.iter().map(|(id, _)| *id).collect();
         let started = Instant::now();
-        let report = self.engine.step(input);
+        let report = self.step_with_errors(input);
         if let Some(sync) = sync {
             let synced = sync.recv().unwrap_or_else(|_| Err(Error::internal("the log's thread has ended")));
             if let Err(e) = synced {
@@ -357,10 +357,34 @@ impl Coordinator {
             drop(reply.send(Ok(open.epoch)));
         }
         for done in open.done {
-            drop(done.send(()));
+            let _ = done.send(());
         }
         self.compact(&touched);
         true
+    }
+
+    /// A step, and further ones of the same epoch for dataflows that read the `$errors` of others.
+    fn step_with_errors(&mut self, input: EpochInput) -> Result<StepReport> {
+        let (epoch, now) = (input.epoch, input.now);
+        let mut report = self.engine.step(input)?;
+        let mut errors = std::mem::take(&mut report.errors);
+        while !errors.is_empty() {
+            let changes: Vec<(ObjectId, Vec<ZBatch>)> = errors
+                .drain(..)
+                .filter_map(|(id, batches)| Some((self.companion(id, "errors")?, batches)))
+                .collect();
+            let wanted = changes.iter().filter(|(id, _)| self.hub.wants(*id)).cloned();
+            report.changelogs.extend(wanted);
+            if !changes.iter().any(|(id, _)| self.engine.reads(*id)) {
+                break;
+            }
+            let further = self.engine.step(EpochInput { epoch, now, changes, watermarks: Vec::new() })?;
+            report.changelogs.extend(further.changelogs);
+            report.failed.extend(further.failed);
+            report.next_timer = further.next_timer;
+            errors = further.errors;
+        }
+        Ok(report)
     }
 
     /// Watermarks rise as the epoch closes; what the sources have reached goes into the log with them.
@@ -556,7 +580,7 @@ impl Coordinator {
         }
         info!(epoch = %self.last_epoch, "stopped");
         if let Some(reply) = reply {
-            drop(reply.send(()));
+            let _ = reply.send(());
         }
     }
 

@@ -18,7 +18,8 @@ use crate::coord::epoch::Coordinator;
 use crate::coord::subscribe::Subscriber;
 use crate::dataflow::{DataflowSpec, EpochInput, Target};
 use crate::error::{Error, Result};
-use crate::plan::{Op, Plan};
+use crate::expr::eval_error;
+use crate::plan::Plan;
 use crate::store::relation::Relation;
 use crate::time::Epoch;
 use crate::zset::{TARGET_ROWS, ZBatch};
@@ -33,12 +34,40 @@ enum Waiter {
     Subscription(Subscriber, Reply<Epoch>),
 }
 
+/// Where a dataflow's result goes.
+#[derive(Clone)]
+pub enum Destination {
+    /// To a view, and to its `$errors` companion once that is known.
+    View {
+        /// The view's rows.
+        rows: Arc<Relation>,
+        /// The companion.
+        errors: Option<Arc<Relation>>,
+    },
+    /// To a sink that only counts.
+    Blackhole,
+}
+
+impl Destination {
+    fn target(&self) -> Target {
+        match self {
+            Destination::View { rows, errors } => {
+                let errors = errors.clone().unwrap_or_else(|| {
+                    Arc::new(Relation::new("errors", eval_error::schema(), Vec::new(), 1))
+                });
+                Target::View(rows.clone(), errors)
+            }
+            Destination::Blackhole => Target::Blackhole,
+        }
+    }
+}
+
 /// A new dataflow that is being filled, or waits for its turn.
 pub struct Hydration {
     id: ObjectId,
     name: String,
     plan: Arc<Plan>,
-    target: Target,
+    target: Destination,
     /// What is left of the snapshot; `None` before the turn has come.
     inputs: Option<VecDeque<(ObjectId, VecDeque<RecordBatch>)>>,
     waiter: Waiter,
@@ -47,7 +76,7 @@ pub struct Hydration {
 
 impl Hydration {
     /// A view or sink that is to be filled.
-    pub fn new(object: &Object, plan: Arc<Plan>, target: Target) -> Self {
+    pub fn new(object: &Object, plan: Arc<Plan>, target: Destination) -> Self {
         Hydration {
             id: object.id,
             name: object.name.clone(),
@@ -71,7 +100,7 @@ impl Hydration {
             id,
             name: format!("subscription {id}"),
             plan,
-            target: Target::View { rows: relation, errors: None },
+            target: Destination::View { rows: relation, errors: None },
             inputs: None,
             waiter: Waiter::Subscription(subscriber, reply),
             started: Instant::now(),
@@ -84,9 +113,9 @@ impl Hydration {
     }
 
     /// Where rows that cannot be computed go.
-    pub fn set_errors(&mut self, id: ObjectId, relation: Arc<Relation>) {
-        if let Target::View { errors, .. } = &mut self.target {
-            *errors = Some((id, relation));
+    pub fn set_errors(&mut self, relation: Arc<Relation>) {
+        if let Destination::View { errors, .. } = &mut self.target {
+            *errors = Some(relation);
         }
     }
 
@@ -102,21 +131,6 @@ impl Hydration {
             Waiter::Subscription(_, reply) => drop(reply.send(Err(cause))),
         }
     }
-}
-
-/// The relations a plan reads, each once.
-pub fn inputs_of(plan: &Plan) -> Vec<ObjectId> {
-    let mut ids: Vec<ObjectId> = plan
-        .nodes
-        .iter()
-        .filter_map(|n| match &n.op {
-            Op::Input { relation, .. } => Some(*relation),
-            _ => None,
-        })
-        .collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }
 
 impl Coordinator {
@@ -152,11 +166,11 @@ impl Coordinator {
             self.engine.create(DataflowSpec {
                 id: h.id,
                 plan: h.plan.clone(),
-                target: h.target.clone(),
+                target: h.target.target(),
                 keep_changelog: matches!(h.waiter, Waiter::Subscription(..)),
             })?;
             let mut inputs = VecDeque::new();
-            for id in inputs_of(&h.plan) {
+            for id in h.plan.relations() {
                 if let Some(relation) = self.relations.get(&id) {
                     let batches = relation.snapshot(self.last_epoch).batches(None)?;
                     inputs.push_back((id, cut(batches)));
@@ -204,7 +218,7 @@ impl Coordinator {
             Waiter::Nobody => {}
             Waiter::Statement(reply) => drop(reply.send(Ok(epoch))),
             Waiter::Subscription(subscriber, reply) => {
-                if let Target::View { rows, .. } = h.target {
+                if let Destination::View { rows, .. } = h.target {
                     self.relations.insert(h.id, rows);
                 }
                 self.hub.add(h.id, subscriber, epoch);

@@ -24,6 +24,7 @@ pub mod hydrate;
 pub mod ingest;
 pub mod introspect;
 pub mod recover;
+mod rows;
 pub mod select;
 pub mod server;
 pub mod session;

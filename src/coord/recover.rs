@@ -68,8 +68,8 @@ pub fn recover(parts: Parts) -> Result<(Coordinator, Arc<Shared>)> {
     let retention = u64::try_from(parts.retention.as_micros()).unwrap_or(u64::MAX);
     let epochs = Epochs::new(last_epoch, retention);
     let shared = Arc::new(Shared::new(epochs, parts.commands.0, parts.clock, parts.workers, world)?);
-    let engine = Engine::start(parts.workers)?;
-    engine.set_memory_limit(parts.memory_limit);
+    let mut engine = Engine::start(parts.workers);
+    engine.set_memory_limit(Some(parts.memory_limit));
     let mut coordinator = Coordinator {
         shared: shared.clone(),
         commands: parts.commands.1,
@@ -306,7 +306,7 @@ impl Coordinator {
                 if let Some(errors) = self.companion(object.id, "errors")
                     && let Some(relation) = self.relations.get(&errors)
                 {
-                    waiting.set_errors(errors, relation.clone());
+                    waiting.set_errors(relation.clone());
                 }
                 self.hydrations.push_back(waiting);
             }

@@ -132,7 +132,7 @@ impl Server {
             .enable_all()
             .build()?;
         let inner = Inner {
-            query_state: Arc::new(read::query::session_state(1)),
+            query_state: Arc::new(read::query::session_state(1)?),
             query_runtime: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             sessions: Mutex::new(BTreeMap::new()),

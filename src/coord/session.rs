@@ -16,6 +16,7 @@ use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::SessionSettings;
 use crate::coord::command::{Command, TableWrite};
+use crate::coord::copy::CopiedRows;
 use crate::coord::cursor::Cursor;
 use crate::coord::ddl::Definer;
 use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
@@ -85,6 +86,8 @@ pub struct Session {
     /// Prepared statements, shared with the protocol.
     pub(super) statements: Arc<StatementStore>,
     notices: Vec<Notice>,
+    /// Rows of a COPY that has been received and not yet written.
+    pub(super) copying: Option<Arc<Mutex<CopiedRows>>>,
     /// Statements of the implicit transaction, to be run again after a conflict.
     replayable: Option<Vec<(Arc<Parsed>, Vec<ScalarValue>, String)>>,
     /// Whoever may cancel the running statement holds this too.
@@ -110,6 +113,7 @@ impl Session {
             cursors: BTreeMap::new(),
             statements: params.statements,
             notices: Vec::new(),
+            copying: None,
             replayable: None,
             cancel: handle.token(),
             handle,
@@ -200,12 +204,21 @@ impl Session {
             Some(t) if !t.explicit => {}
             _ => return Ok(()),
         }
-        if ok { self.commit().await.map(drop) } else { self.abandon() }
+        if ok {
+            if let Err(e) = self.take_copied() {
+                self.abandon()?;
+                return Err(e);
+            }
+            self.commit().await.map(drop)
+        } else {
+            self.abandon()
+        }
     }
 
     fn abandon(&mut self) -> Result<()> {
         self.transaction = None;
         self.replayable = None;
+        self.copying = None;
         self.close_cursors(false);
         self.settings.end(false);
         Ok(())
@@ -439,6 +452,7 @@ impl Session {
 
     /// Runs one statement in the current transaction (an implicit one is begun if there is none).
     pub async fn execute(&mut self, statement: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
+        self.take_copied()?;
         self.refuse_in_failed_block(statement.statement())?;
         if let Some(t) = &mut self.transaction {
             t.refresh();

@@ -26,6 +26,7 @@ const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// What the engine knows of a dataflow.
 struct Dataflow {
     spec: Arc<DataflowSpec>,
+    keep_changelog: bool,
     /// Relations it reads.
     inputs: Vec<ObjectId>,
     hydrating: bool,
@@ -111,6 +112,7 @@ impl Engine {
         }
         let id = spec.id;
         let dataflow = Dataflow {
+            keep_changelog: spec.keep_changelog,
             spec,
             inputs,
             hydrating: true,
@@ -138,6 +140,18 @@ impl Engine {
             self.timers.remove(&(t, id));
         }
         self.command(Command::Drop(id));
+    }
+
+    /// From now on, whether reports hold the changes of this dataflow (unknown ids are no error).
+    pub fn keep_changelog(&mut self, id: ObjectId, keep: bool) {
+        if let Some(dataflow) = self.dataflows.get_mut(&id) {
+            dataflow.keep_changelog = keep;
+        }
+    }
+
+    /// Whether a dataflow reads this relation.
+    pub fn reads(&self, relation: ObjectId) -> bool {
+        self.readers.get(&relation).is_some_and(|r| !r.is_empty())
     }
 
     /// Whether this dataflow exists and has not failed.
@@ -192,7 +206,7 @@ impl Engine {
             self.watermarks.insert(*relation, *watermark);
         }
         let watermarks = self.input_watermarks(id);
-        let dataflow = Active { id, watermarks, is_read: false };
+        let dataflow = Active { id, watermarks, is_read: false, keep_changelog: false };
         let finish = FinishCommand { epoch: input.epoch, now: input.now, dataflow };
         let results = self.command(Command::Finish(Arc::new(finish))).results;
         if let Some(d) = self.dataflows.get_mut(&id) {
@@ -299,6 +313,7 @@ impl Engine {
                 id: *id,
                 watermarks: self.input_watermarks(*id),
                 is_read: self.readers.get(id).is_some_and(|r| !r.is_empty()),
+                keep_changelog: self.dataflows.get(id).is_some_and(|d| d.keep_changelog),
             })
             .collect()
     }
@@ -370,7 +385,7 @@ impl Engine {
                 }
                 dataflow.timer = result.next_timer;
             }
-            if dataflow.spec.keep_changelog {
+            if dataflow.keep_changelog {
                 report.changelogs.push((id, result.changelog));
             }
         }

@@ -36,6 +36,8 @@ pub(super) struct Active {
     pub(super) watermarks: Vec<(ObjectId, Watermark)>,
     /// Whether a later dataflow of the step reads its changes.
     pub(super) is_read: bool,
+    /// Whether its changes are wanted in the report.
+    pub(super) keep_changelog: bool,
 }
 
 /// A step.
@@ -103,6 +105,7 @@ pub(super) struct Answer {
 /// A dataflow that has run, before it is known whether it has on all workers.
 struct Ran {
     id: ObjectId,
+    keep_changelog: bool,
     outcome: Result<Vec<ZBatch>>,
     errors: Vec<ZBatch>,
 }
@@ -195,7 +198,7 @@ impl Worker {
                     changes.insert(active.id, output.clone());
                 }
             }
-            ran.push(Ran { id: active.id, outcome, errors });
+            ran.push(Ran { id: active.id, keep_changelog: active.keep_changelog, outcome, errors });
         }
         self.agree();
         Answer {
@@ -225,7 +228,7 @@ impl Worker {
         }
         Some(RunResult {
             id,
-            changelog: if spec.keep_changelog { output } else { vec![] },
+            changelog: if ran.keep_changelog { output } else { vec![] },
             errors: ran.errors,
             next_timer: instance.next_timer(),
             waits: instance.waits_for_watermark(),
@@ -268,7 +271,7 @@ impl Worker {
             self.shared.failed.lock().insert(id);
         }
         self.agree();
-        answer.results.extend(self.publish(finish.epoch, Ran { id, outcome, errors }));
+        answer.results.extend(self.publish(finish.epoch, Ran { id, keep_changelog: false, outcome, errors }));
         answer
     }
 }

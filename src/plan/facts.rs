@@ -6,7 +6,7 @@
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator};
 
-use crate::catalog::Object;
+use crate::catalog::{Object, ObjectBody};
 
 /// Facts about the rows a node gives out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +82,9 @@ pub fn of_relation(object: &Object) -> Facts {
     if append_only && let Some(watermark) = object.watermark() {
         // The watermark that dataflows see has the allowed lateness taken off already.
         facts.watermarks.push((watermark.column, 0));
+    }
+    if let ObjectBody::MaterializedView { append_only: true, watermark_columns, .. } = &object.body {
+        facts.watermarks.extend(watermark_columns.iter().copied());
     }
     facts
 }

@@ -17,5 +17,5 @@ pub mod types;
 pub use parser::parse;
 pub use parser::parse_expression;
 pub use parser::window::{WindowInput, WindowKind, WindowTvf, window_tvf};
-pub use sqlparser::ast::Expr;
+pub use sqlparser::ast::{Expr, Query};
 pub use statement::{ParsedStatement, Statement};

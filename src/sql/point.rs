@@ -1,150 +1,113 @@
-//! Point lookups: bound queries that amount to finding rows by a key.
+//! Point lookups: queries that read the rows of a few keys of one relation, answered without a plan.
 //!
-//! Boundary: looks at a plan's shape only; whether there is an index is for the caller to see.
+//! Boundary: recognises the shape of a bound plan; whoever serves it knows the store.
 
-use datafusion::common::ScalarValue;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
-use crate::catalog::{Catalog, CatalogTable, ObjectId};
-use crate::sql::bind::BoundQuery;
+use super::bind::BoundQuery;
+use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
+use crate::catalog::Catalog;
 
-/// A lookup that answers a query.
+/// Keys of one lookup at most.
+const MAX_KEYS: usize = 1000;
+
+/// A part of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KeyValue {
+    /// The value of parameter `n`, from 0.
+    Param(usize),
+    /// A constant of the column's type.
+    Literal(ScalarValue),
+}
+
+/// A query that is a lookup of keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointLookup {
     /// The relation.
     pub object: ObjectId,
-    /// The columns compared with the keys, ascending.
+    /// Columns of the key: an index's, or a prefix of the primary or unique key.
     pub columns: Vec<usize>,
-    /// The keys, each with one value per column.
+    /// The keys, each in the order of `columns`.
     pub keys: Vec<Vec<KeyValue>>,
-    /// The columns of the result.
+    /// Columns of the relation, in output order.
     pub projection: Vec<usize>,
 }
 
-/// A value of a key.
-#[derive(Debug, Clone, PartialEq)]
-pub enum KeyValue {
-    /// Parameter, from 0.
-    Param(usize),
-    /// A constant.
-    Literal(ScalarValue),
-}
-
-/// The lookup that a bound query amounts to, if it does.
-pub fn recognise(query: &BoundQuery, _catalog: &Catalog) -> Option<PointLookup> {
-    let mut plan = &query.plan;
-    // Projections of plain columns, outermost first; each maps its outputs to its input's.
-    let mut wanted: Option<Vec<usize>> = None;
-    let mut conditions: Vec<(usize, Vec<KeyValue>)> = Vec::new();
-    loop {
-        match plan {
-            LogicalPlan::Projection(p) => {
-                let columns = p
-                    .expr
-                    .iter()
-                    .map(|e| p.input.schema().maybe_index_of_column(plain_column(e)?))
-                    .collect::<Option<Vec<_>>>()?;
-                wanted = Some(match wanted {
-                    None => columns,
-                    Some(w) => w.into_iter().map(|i| columns[i]).collect(),
-                });
-                if !conditions.is_empty() {
-                    // A filter above a projection: its columns are the projection's.
-                    for (column, _) in &mut conditions {
-                        *column = p.input.schema().maybe_index_of_column(plain_column(&p.expr[*column])?)?;
-                    }
-                }
-                plan = &p.input;
-            }
-            LogicalPlan::SubqueryAlias(a) => plan = &a.input,
-            LogicalPlan::Filter(f) => {
-                collect(&f.predicate, &|e| f.input.schema().maybe_index_of_column(plain_column(e)?), &mut conditions)?;
-                plan = &f.input;
-            }
-            LogicalPlan::TableScan(scan) => {
-                let source: &dyn std::any::Any = scan.source.as_ref();
-                let table = source.downcast_ref::<CatalogTable>()?;
-                if !scan.filters.is_empty() || scan.fetch.is_some() || conditions.is_empty() {
-                    return None;
-                }
-                let in_table = |i: usize| scan.projection.as_ref().map_or(i, |p| p[i]);
-                let all: Vec<usize> = (0..scan.projected_schema.fields().len()).collect();
-                let projection = wanted.unwrap_or(all).into_iter().map(in_table).collect();
-                for (column, _) in &mut conditions {
-                    *column = in_table(*column);
-                }
-                return lookup(table.object.id, conditions, projection);
-            }
-            _ => return None,
-        }
-    }
-}
-
-fn lookup(
-    object: ObjectId,
-    mut conditions: Vec<(usize, Vec<KeyValue>)>,
-    projection: Vec<usize>,
-) -> Option<PointLookup> {
-    conditions.sort_by_key(|(c, _)| *c);
-    let columns: Vec<usize> = conditions.iter().map(|(c, _)| *c).collect();
-    if columns.windows(2).any(|w| w[0] == w[1]) {
+/// The lookup that a bound query is, if it is one.
+pub fn point_lookup(query: &BoundQuery, catalog: &Catalog) -> Option<PointLookup> {
+    let (exprs, filter) = match &query.plan {
+        LogicalPlan::Projection(p) => (Some(&p.expr), p.input.as_ref()),
+        plan => (None, plan),
+    };
+    let LogicalPlan::Filter(filter) = filter else { return None };
+    let LogicalPlan::TableScan(scan) = filter.input.as_ref() else { return None };
+    if scan.projection.is_some() || scan.fetch.is_some() || !scan.filters.is_empty() {
         return None;
     }
-    let lists: Vec<&Vec<KeyValue>> = conditions.iter().map(|(_, v)| v).collect();
-    // Every combination of the lists: `a IN (1, 2) AND b = 3` is two keys.
-    let count = lists.iter().try_fold(1usize, |n, l| n.checked_mul(l.len()).filter(|n| *n <= 4096))?;
-    let mut keys = Vec::with_capacity(count);
-    for mut i in 0..count {
-        let mut key = Vec::with_capacity(lists.len());
-        for list in &lists {
-            key.push(list[i % list.len()].clone());
-            i /= list.len();
+    let source: &dyn std::any::Any = scan.source.as_ref();
+    let object = source.downcast_ref::<CatalogTable>()?.object.clone();
+    let position = |c: &Column| object.columns.iter().position(|o| o.name == c.name);
+    let projection = match exprs {
+        None => (0..object.columns.len()).collect(),
+        Some(exprs) => exprs.iter().map(|e| position(plain_column(e)?)).collect::<Option<Vec<_>>>()?,
+    };
+    let mut conditions = Vec::new();
+    equalities(&filter.predicate, &position, &mut conditions)?;
+    let columns = key_columns(&object, catalog, &conditions)?;
+    let mut keys = vec![Vec::with_capacity(columns.len())];
+    for column in &columns {
+        let (_, values) = conditions.iter().find(|(c, _)| c == column)?;
+        if values.len() > 1 && columns.len() > 1 || values.len() > MAX_KEYS {
+            return None;
         }
-        keys.push(key);
+        keys = keys.iter().flat_map(|k| values.iter().map(move |v| [k.as_slice(), &[v.clone()]].concat())).collect();
     }
-    Some(PointLookup { object, columns, keys, projection })
+    Some(PointLookup { object: object.id, columns, keys, projection })
 }
 
-fn plain_column(e: &Expr) -> Option<&datafusion::common::Column> {
+fn plain_column(e: &Expr) -> Option<&Column> {
     match e {
-        Expr::Column(c) => Some(c),
         Expr::Alias(a) => plain_column(&a.expr),
+        Expr::Column(c) => Some(c),
         _ => None,
     }
 }
 
-/// Takes a condition apart; `None` when it is anything but equalities of columns with values.
-fn collect(
-    predicate: &Expr,
-    column_of: &dyn Fn(&Expr) -> Option<usize>,
-    out: &mut Vec<(usize, Vec<KeyValue>)>,
-) -> Option<()> {
-    match predicate {
+type Conditions = Vec<(usize, Vec<KeyValue>)>;
+
+/// The conjunction as (column, values it may have); `None` when there is anything else in it.
+fn equalities(e: &Expr, position: &impl Fn(&Column) -> Option<usize>, out: &mut Conditions) -> Option<()> {
+    let mut add = |column: &Expr, values: Vec<KeyValue>| {
+        let Expr::Column(c) = column else { return None };
+        let i = position(c)?;
+        if out.iter().any(|(o, _)| *o == i) {
+            return None;
+        }
+        out.push((i, values));
+        Some(())
+    };
+    match e {
         Expr::BinaryExpr(b) if b.op == Operator::And => {
-            collect(&b.left, column_of, out)?;
-            collect(&b.right, column_of, out)
+            equalities(&b.left, position, out)?;
+            equalities(&b.right, position, out)
         }
-        Expr::BinaryExpr(b) if b.op == Operator::Eq => {
-            let (column, value) = match (column_of(&b.left), column_of(&b.right)) {
-                (Some(c), None) => (c, key_value(&b.right)?),
-                (None, Some(c)) => (c, key_value(&b.left)?),
-                _ => return None,
-            };
-            out.push((column, vec![value]));
-            Some(())
-        }
-        Expr::InList(list) if !list.negated && !list.list.is_empty() => {
-            let column = column_of(&list.expr)?;
-            let mut values = Vec::with_capacity(list.list.len());
-            for e in &list.list {
-                let value = key_value(e)?;
-                // (Two parameters may turn out equal: a lookup gives each row once all the same.)
-                if !values.contains(&value) {
-                    values.push(value);
+        Expr::BinaryExpr(b) if b.op == Operator::Eq => match (key_value(&b.left), key_value(&b.right)) {
+            (None, Some(v)) => add(&b.left, vec![v]),
+            (Some(v), None) => add(&b.right, vec![v]),
+            _ => None,
+        },
+        Expr::InList(l) if !l.negated => {
+            let mut values = Vec::with_capacity(l.list.len());
+            for item in &l.list {
+                let v = key_value(item)?;
+                if !values.contains(&v) {
+                    values.push(v);
                 }
             }
-            out.push((column, values));
-            Some(())
+            // Two parameters may turn out equal; a row must not come twice.
+            let params = values.iter().filter(|v| matches!(v, KeyValue::Param(_))).count();
+            if params > 0 && values.len() > 1 { None } else { add(&l.expr, values) }
         }
         _ => None,
     }
@@ -152,12 +115,23 @@ fn collect(
 
 fn key_value(e: &Expr) -> Option<KeyValue> {
     match e {
-        Expr::Literal(v, _) => Some(KeyValue::Literal(v.clone())),
-        Expr::Placeholder(p) => {
-            let n: usize = p.id.strip_prefix('$')?.parse().ok()?;
-            Some(KeyValue::Param(n.checked_sub(1)?))
-        }
-        Expr::Alias(a) => key_value(&a.expr),
+        Expr::Literal(v, _) if !v.is_null() => Some(KeyValue::Literal(v.clone())),
+        Expr::Placeholder(p) => Some(KeyValue::Param(p.id.strip_prefix('$')?.parse::<usize>().ok()?.checked_sub(1)?)),
         _ => None,
     }
+}
+
+/// The key whose columns are exactly those with conditions: an index, or a prefix of the key.
+fn key_columns(object: &Object, catalog: &Catalog, conditions: &Conditions) -> Option<Vec<usize>> {
+    let covers = |columns: &[usize]| {
+        columns.len() == conditions.len() && columns.iter().all(|c| conditions.iter().any(|(o, _)| o == c))
+    };
+    let key = object.unique_key();
+    if !conditions.is_empty() && conditions.len() <= key.len() && covers(&key[..conditions.len()]) {
+        return Some(key[..conditions.len()].to_vec());
+    }
+    catalog.indexes_on(object.id).iter().find_map(|index| match &index.body {
+        ObjectBody::Index { columns, .. } if covers(columns) => Some(columns.clone()),
+        _ => None,
+    })
 }

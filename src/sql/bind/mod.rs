@@ -22,7 +22,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;
 use datafusion::common::ScalarValue;
 use datafusion::common::metadata::ScalarAndMetadata;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use sqlparser::ast::Query;
 
@@ -40,8 +40,8 @@ use crate::time::EventTime;
 use crate::types::PgType;
 
 /// Stack left below which more is taken, and how much: queries nest as deep as users write them.
-const RED_ZONE: usize = 512 << 10;
-const STACK: usize = 16 << 20;
+const RED_ZONE: usize = 12 << 20;
+const STACK: usize = 64 << 20;
 
 /// Relations that are not in the catalog: what the server shows of itself.
 pub trait SystemTables: Send + Sync {

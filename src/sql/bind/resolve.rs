@@ -278,7 +278,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn between(&mut self, e: Expr, low: Expr, high: Expr, negated: bool, schema: &DFSchema) -> DfResult<Expr> {
-        let mut half = |resolver: &mut Self, op: &str, operator: Operator, bound: Expr| -> DfResult<Expr> {
+        let half = |resolver: &mut Self, op: &str, operator: Operator, bound: Expr| -> DfResult<Expr> {
             let (l, r) = (resolver.operand(e.clone(), schema)?, resolver.operand(bound, schema)?);
             let (l, r) = resolver.comparable(l, op, r).map_err(df_error)?;
             Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(l), operator, Box::new(r))))

