@@ -6,8 +6,8 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
 use super::bind::BoundQuery;
-use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 use crate::catalog::Catalog;
+use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 
 /// Keys of one lookup at most.
 const MAX_KEYS: usize = 1000;
@@ -61,7 +61,10 @@ pub fn point_lookup(query: &BoundQuery, catalog: &Catalog) -> Option<PointLookup
         if values.len() > 1 && columns.len() > 1 || values.len() > MAX_KEYS {
             return None;
         }
-        keys = keys.iter().flat_map(|k| values.iter().map(move |v| [k.as_slice(), &[v.clone()]].concat())).collect();
+        keys = keys
+            .iter()
+            .flat_map(|k| values.iter().map(move |v| [k.as_slice(), &[v.clone()]].concat()))
+            .collect();
     }
     Some(PointLookup { object: object.id, columns, keys, projection })
 }
@@ -116,7 +119,9 @@ fn equalities(e: &Expr, position: &impl Fn(&Column) -> Option<usize>, out: &mut 
 fn key_value(e: &Expr) -> Option<KeyValue> {
     match e {
         Expr::Literal(v, _) if !v.is_null() => Some(KeyValue::Literal(v.clone())),
-        Expr::Placeholder(p) => Some(KeyValue::Param(p.id.strip_prefix('$')?.parse::<usize>().ok()?.checked_sub(1)?)),
+        Expr::Placeholder(p) => {
+            Some(KeyValue::Param(p.id.strip_prefix('$')?.parse::<usize>().ok()?.checked_sub(1)?))
+        }
         _ => None,
     }
 }

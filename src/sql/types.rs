@@ -18,7 +18,9 @@ pub fn pg_type(data_type: &DataType) -> Result<PgType> {
         DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => PgType::INT4,
         DataType::BigInt(None) | DataType::Int8(None) => PgType::INT8,
         DataType::Real | DataType::Float4 => PgType::FLOAT4,
-        DataType::DoublePrecision | DataType::Float8 | DataType::Double(ExactNumberInfo::None) => PgType::FLOAT8,
+        DataType::DoublePrecision | DataType::Float8 | DataType::Double(ExactNumberInfo::None) => {
+            PgType::FLOAT8
+        }
         DataType::Float(ExactNumberInfo::None) => PgType::FLOAT8,
         DataType::Float(ExactNumberInfo::Precision(p)) => match p {
             1..=24 => PgType::FLOAT4,
@@ -37,7 +39,9 @@ pub fn pg_type(data_type: &DataType) -> Result<PgType> {
         DataType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => PgType::TIME,
         DataType::Timestamp(p, zone) => {
             if p.is_some_and(|p| p < 6) {
-                return Err(Error::unsupported("timestamp with fewer than six fraction digits is not supported"));
+                return Err(Error::unsupported(
+                    "timestamp with fewer than six fraction digits is not supported",
+                ));
             }
             match zone {
                 TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => PgType::TIMESTAMP,
@@ -49,9 +53,9 @@ pub fn pg_type(data_type: &DataType) -> Result<PgType> {
         DataType::JSON => PgType::of(oid::JSON),
         DataType::JSONB => PgType::JSONB,
         DataType::Regclass => PgType::of(oid::REGCLASS),
-        DataType::Array(ArrayElemTypeDef::SquareBracket(inner, _) | ArrayElemTypeDef::AngleBracket(inner)) => {
-            array_of(pg_type(inner)?, data_type)?
-        }
+        DataType::Array(
+            ArrayElemTypeDef::SquareBracket(inner, _) | ArrayElemTypeDef::AngleBracket(inner),
+        ) => array_of(pg_type(inner)?, data_type)?,
         DataType::Custom(name, modifiers) => {
             let mut parts: Vec<String> = name
                 .0
@@ -70,7 +74,12 @@ pub fn pg_type(data_type: &DataType) -> Result<PgType> {
                     let length = n.parse().map_err(|_| invalid("invalid type modifier"))?;
                     text(base.oid, name, Some(&CharacterLength::IntegerLength { length, unit: None }), None)?
                 }
-                _ => return Err(Error::new(ErrorKind::Syntax, format!("type modifier is not allowed for type \"{name}\""))),
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::Syntax,
+                        format!("type modifier is not allowed for type \"{name}\""),
+                    ));
+                }
             }
         }
         other => return Err(unknown(&other.to_string().to_lowercase())),
@@ -129,16 +138,21 @@ fn numeric(info: &ExactNumberInfo) -> Result<PgType> {
         return Err(invalid(&format!("NUMERIC scale {scale} must be between -1000 and 1000")));
     }
     match (u8::try_from(precision), i8::try_from(scale)) {
-        (Ok(p), Ok(s)) if precision <= MAX_PRECISION && s >= 0 && scale <= precision as i64 => Ok(PgType::numeric(p, s)),
-        _ => Err(Error::unsupported(format!("numeric({precision},{scale}) is not supported"))
-            .with_hint(format!("Use a precision up to {MAX_PRECISION} and a scale between 0 and the precision."))),
+        (Ok(p), Ok(s)) if precision <= MAX_PRECISION && s >= 0 && scale <= precision as i64 => {
+            Ok(PgType::numeric(p, s))
+        }
+        _ => Err(Error::unsupported(format!("numeric({precision},{scale}) is not supported")).with_hint(
+            format!("Use a precision up to {MAX_PRECISION} and a scale between 0 and the precision."),
+        )),
     }
 }
 
 fn text(oid: u32, name: &str, length: Option<&CharacterLength>, default: Option<u64>) -> Result<PgType> {
     let length = match length {
         Some(CharacterLength::IntegerLength { length, .. }) => Some(*length),
-        Some(CharacterLength::Max) => return Err(Error::new(ErrorKind::Syntax, "syntax error at or near \"MAX\"")),
+        Some(CharacterLength::Max) => {
+            return Err(Error::new(ErrorKind::Syntax, "syntax error at or near \"MAX\""));
+        }
         None => default,
     };
     match length {

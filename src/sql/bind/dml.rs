@@ -63,7 +63,9 @@ impl BoundDml {
         let plan = substitute_params(self.source.clone(), values, self.param_types.len())?;
         let returning = match &self.returning {
             None => None,
-            Some(r) => Some(r.exprs.iter().map(|e| replace_params(e.clone(), values)).collect::<Result<Vec<_>>>()?),
+            Some(r) => {
+                Some(r.exprs.iter().map(|e| replace_params(e.clone(), values)).collect::<Result<Vec<_>>>()?)
+            }
         };
         Ok((plan, returning))
     }
@@ -106,7 +108,12 @@ pub fn bind_copy_columns(
 
 /// Rows given in some of a table's columns as full rows: the plan's columns are `positions` of the table, already of
 /// the right types; the others get their defaults and generated values.
-pub fn complete_rows(object: &Object, positions: &[usize], rows: LogicalPlan, context: &BindContext) -> Result<LogicalPlan> {
+pub fn complete_rows(
+    object: &Object,
+    positions: &[usize],
+    rows: LogicalPlan,
+    context: &BindContext,
+) -> Result<LogicalPlan> {
     Binder::new(context).complete(object, positions, rows)
 }
 
@@ -117,13 +124,19 @@ fn find(name: &ast::ObjectName, context: &BindContext) -> Result<Arc<Object>> {
         [t] => (None, t.as_str()),
         [s, t] => (Some(s.as_str()), t.as_str()),
         [d, s, t] if *d == context.database => (Some(s.as_str()), t.as_str()),
-        _ => return Err(Error::unsupported(format!("cross-database references are not implemented: \"{name}\""))),
+        _ => {
+            return Err(Error::unsupported(format!(
+                "cross-database references are not implemented: \"{name}\""
+            )));
+        }
     };
     let found = match schema {
         Some(s) => context.catalog.find(s, table),
         None => context.search_path.iter().find_map(|s| context.catalog.find(s, table)),
     };
-    found.cloned().ok_or_else(|| Error::new(ErrorKind::UndefinedTable, format!("relation \"{}\" does not exist", parts.join("."))))
+    found.cloned().ok_or_else(|| {
+        Error::new(ErrorKind::UndefinedTable, format!("relation \"{}\" does not exist", parts.join(".")))
+    })
 }
 
 fn writable(name: &ast::ObjectName, context: &BindContext) -> Result<Arc<Object>> {
@@ -164,7 +177,10 @@ fn target_columns(object: &Object, names: &[String]) -> Result<Vec<usize>> {
     for name in names {
         let i = column_position(object, name)?;
         if positions.contains(&i) {
-            return Err(Error::new(ErrorKind::DuplicateColumn, format!("column \"{name}\" specified more than once")));
+            return Err(Error::new(
+                ErrorKind::DuplicateColumn,
+                format!("column \"{name}\" specified more than once"),
+            ));
         }
         if object.columns[i].generated.is_some() {
             return Err(cannot_write_generated(name, "insert a non-DEFAULT value into"));
@@ -201,7 +217,9 @@ fn bind_insert(insert: &ast::Insert, context: &BindContext) -> Result<BoundDml> 
     let (rows, positions) = match &insert.source {
         None => (LogicalPlanBuilder::empty(true).build()?, Vec::new()),
         Some(query) => match query.body.as_ref() {
-            SetExpr::Values(values) if query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() => {
+            SetExpr::Values(values)
+                if query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() =>
+            {
                 let width = values.rows.first().map_or(0, |r| r.content.len());
                 let positions = fitting(positions, width, !names.is_empty())?;
                 let rows: Vec<&[ast::Expr]> = values.rows.iter().map(|r| r.content.as_slice()).collect();
@@ -233,7 +251,12 @@ fn fitting(mut positions: Vec<usize>, width: usize, listed: bool) -> Result<Vec<
 
 impl Binder<'_> {
     /// VALUES, each value typed by the column it goes to.
-    fn insert_values(&mut self, object: &Object, positions: &[usize], rows: &[&[ast::Expr]]) -> Result<LogicalPlan> {
+    fn insert_values(
+        &mut self,
+        object: &Object,
+        positions: &[usize],
+        rows: &[&[ast::Expr]],
+    ) -> Result<LogicalPlan> {
         let empty = DFSchema::empty();
         let mut bound = Vec::with_capacity(rows.len());
         for row in rows {
@@ -274,7 +297,11 @@ impl Binder<'_> {
                 _ => Operand { expr: Expr::Column(Column::from((qualifier, field))), field: field.clone() },
             };
             let e = self.resolver.coerce(operand, object.columns[*i].pg_type(), CastContext::Assignment);
-            exprs.push(e.map_err(|e| mismatch(e, object, *i))?.alias(format!("{}{}{n}", object.columns[*i].name, prepare::SUFFIX)));
+            exprs.push(e.map_err(|e| mismatch(e, object, *i))?.alias(format!(
+                "{}{}{n}",
+                object.columns[*i].name,
+                prepare::SUFFIX
+            )));
         }
         Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
     }
@@ -362,7 +389,9 @@ impl Binder<'_> {
             let (expr, output) = match item {
                 SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
                     for (i, c) in object.columns.iter().enumerate() {
-                        returning.exprs.push(Expr::Column(Column::new(Some(TableReference::bare(name)), &c.name)));
+                        returning
+                            .exprs
+                            .push(Expr::Column(Column::new(Some(TableReference::bare(name)), &c.name)));
                         returning.columns.push(OutputColumn {
                             name: c.name.clone(),
                             pg_type: c.pg_type(),
@@ -374,7 +403,9 @@ impl Binder<'_> {
                 }
                 SelectItem::UnnamedExpr(e) => (e, prepare::output_name(e)),
                 SelectItem::ExprWithAlias { expr, alias } => (expr, prepare::fold(alias)),
-                SelectItem::ExprWithAliases { .. } => return Err(Error::unsupported("several aliases are not supported")),
+                SelectItem::ExprWithAliases { .. } => {
+                    return Err(Error::unsupported("several aliases are not supported"));
+                }
             };
             let bound = self.scalar(expr, &schema, None)?;
             let field = self.resolver.operand(bound.clone(), &schema)?.field;
@@ -407,7 +438,11 @@ fn mismatch(e: Error, object: &Object, column: usize) -> Error {
         return e;
     }
     let column = &object.columns[column];
-    let found = e.message().split_once("type ").and_then(|(_, rest)| rest.split_once(" cannot be cast")).map(|(t, _)| t.to_string());
+    let found = e
+        .message()
+        .split_once("type ")
+        .and_then(|(_, rest)| rest.split_once(" cannot be cast"))
+        .map(|(t, _)| t.to_string());
     match found {
         Some(found) => Error::new(
             ErrorKind::DatatypeMismatch,
@@ -433,7 +468,12 @@ fn target(factor: &TableFactor, context: &BindContext) -> Result<(Arc<Object>, S
 }
 
 /// The rows of the table that a condition selects.
-fn selected(binder: &mut Binder, object: &Arc<Object>, name: &str, condition: Option<&ast::Expr>) -> Result<LogicalPlan> {
+fn selected(
+    binder: &mut Binder,
+    object: &Arc<Object>,
+    name: &str,
+    condition: Option<&ast::Expr>,
+) -> Result<LogicalPlan> {
     let source = Arc::new(CatalogTable::new(object.clone()));
     let scan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None)?.build()?;
     let Some(condition) = condition else { return Ok(scan) };
@@ -471,7 +511,10 @@ fn bind_update(update: &ast::Update, context: &BindContext) -> Result<BoundDml> 
             return Err(cannot_write_generated(&column, "update"));
         }
         if values[i].replace(&a.value).is_some() {
-            return Err(Error::new(ErrorKind::Syntax, format!("multiple assignments to same column \"{column}\"")));
+            return Err(Error::new(
+                ErrorKind::Syntax,
+                format!("multiple assignments to same column \"{column}\""),
+            ));
         }
     }
     // Assignments are bound before WHERE, as they stand in the text.
@@ -482,14 +525,17 @@ fn bind_update(update: &ast::Update, context: &BindContext) -> Result<BoundDml> 
     for (i, column) in object.columns.iter().enumerate() {
         let e = match values[i] {
             Some(e) if is_default(e) => binder.default_of(&object, i)?,
-            Some(e) => binder.scalar(e, &schema, Some(column.pg_type())).map_err(|e| mismatch(e, &object, i))?,
+            Some(e) => {
+                binder.scalar(e, &schema, Some(column.pg_type())).map_err(|e| mismatch(e, &object, i))?
+            }
             None => Expr::Column(Column::new(Some(TableReference::bare(name.as_str())), &column.name)),
         };
         new_row.push(e.alias(&column.name));
     }
     let rows = selected(&mut binder, &object, &name, update.selection.as_ref())?;
     let old: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
-    let old_names: Vec<String> = object.columns.iter().map(|c| format!("{}{}old", c.name, prepare::SUFFIX)).collect();
+    let old_names: Vec<String> =
+        object.columns.iter().map(|c| format!("{}{}old", c.name, prepare::SUFFIX)).collect();
     let exprs: Vec<Expr> = old.into_iter().zip(&old_names).map(|(e, n)| e.alias(n)).chain(new_row).collect();
     let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(rows))?);
     let source = binder.generate_update(&object, plan, &old_names)?;
@@ -523,7 +569,9 @@ fn bind_delete(delete: &ast::Delete, context: &BindContext) -> Result<BoundDml> 
         return Err(Error::unsupported("DELETE ... USING is not supported"));
     }
     let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-    let [from] = from.as_slice() else { return Err(Error::unsupported("DELETE from several tables is not supported")) };
+    let [from] = from.as_slice() else {
+        return Err(Error::unsupported("DELETE from several tables is not supported"));
+    };
     if !from.joins.is_empty() {
         return Err(Error::unsupported("DELETE from a join is not supported"));
     }

@@ -29,7 +29,8 @@ pub fn character_position(text: &str, line: u64, column: u64) -> Option<usize> {
     if line == 0 || column == 0 {
         return None;
     }
-    let before: usize = text.split('\n').take(usize::try_from(line - 1).ok()?).map(|l| l.chars().count() + 1).sum();
+    let before: usize =
+        text.split('\n').take(usize::try_from(line - 1).ok()?).map(|l| l.chars().count() + 1).sum();
     Some(before + usize::try_from(column).ok()?)
 }
 
@@ -50,7 +51,8 @@ fn not_found(field: &datafusion::common::Column, valid: &[datafusion::common::Co
     let name = super::prepare::visible_name(&field.name);
     if let Some(relation) = &field.relation {
         let table = relation.table();
-        if !valid.iter().any(|v| v.relation.as_ref().is_some_and(|r| r.table() == table)) && !valid.is_empty() {
+        if !valid.iter().any(|v| v.relation.as_ref().is_some_and(|r| r.table() == table)) && !valid.is_empty()
+        {
             return Error::new(
                 ErrorKind::UndefinedTable,
                 format!("missing FROM-clause entry for table \"{table}\""),
@@ -66,7 +68,12 @@ fn not_found(field: &datafusion::common::Column, valid: &[datafusion::common::Co
     );
     let near = valid
         .iter()
-        .filter(|v| field.relation.as_ref().is_none_or(|r| v.relation.as_ref().is_some_and(|o| o.table() == r.table())))
+        .filter(|v| {
+            field
+                .relation
+                .as_ref()
+                .is_none_or(|r| v.relation.as_ref().is_some_and(|o| o.table() == r.table()))
+        })
         .map(|v| (datafusion::common::utils::datafusion_strsim::levenshtein(name, &v.name), v))
         .filter(|(d, _)| *d * 2 <= name.chars().count())
         .min_by_key(|(d, _)| *d);
@@ -89,18 +96,24 @@ fn plan(m: &str) -> Option<Error> {
         let column = quoted_after("column \"").or_else(|| quoted_after("Column \"")).unwrap_or_default();
         return Some(Error::new(
             ErrorKind::Grouping,
-            format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"),
+            format!(
+                "column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"
+            ),
         ));
     }
     if m.contains("non-boolean predicate") {
-        let found = m.rsplit(" of type ").next().unwrap_or("unknown").trim();
+        let found =
+            m.lines().next().unwrap_or_default().rsplit(" returning ").next().unwrap_or("unknown").trim();
         return Some(Error::new(
             ErrorKind::DatatypeMismatch,
             format!("argument of WHERE must be type boolean, not type {}", arrow_name(found)),
         ));
     }
     if m.contains("Projections require unique expression names") || m.contains("have the same name") {
-        return Some(Error::new(ErrorKind::DuplicateColumn, "a column is specified more than once").with_detail(m.to_string()));
+        return Some(
+            Error::new(ErrorKind::DuplicateColumn, "a column is specified more than once")
+                .with_detail(m.to_string()),
+        );
     }
     if m.contains("Invalid placeholder") || m.contains("placeholder") && m.contains("Unknown") {
         return Some(Error::new(ErrorKind::UndefinedParameter, "there is no such parameter"));
@@ -112,7 +125,10 @@ fn plan(m: &str) -> Option<Error> {
         return Some(Error::new(ErrorKind::Grouping, "aggregate function calls cannot be nested"));
     }
     if m.contains("ORDER BY") && m.contains("position") || m.contains("Cannot find column with position") {
-        return Some(Error::new(ErrorKind::InvalidColumnReference, "ORDER BY position is not in select list"));
+        return Some(Error::new(
+            ErrorKind::InvalidColumnReference,
+            "ORDER BY position is not in select list",
+        ));
     }
     None
 }

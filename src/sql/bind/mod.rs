@@ -149,7 +149,10 @@ pub fn substitute_params(plan: LogicalPlan, values: &[ScalarValue], expected: us
     if values.len() != expected {
         return Err(Error::new(
             ErrorKind::ProtocolViolation,
-            format!("bind message supplies {} parameters, but the statement requires {expected}", values.len()),
+            format!(
+                "bind message supplies {} parameters, but the statement requires {expected}",
+                values.len()
+            ),
         ));
     }
     if values.is_empty() {

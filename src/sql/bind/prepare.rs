@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, UnaryOperator,
-    Value, VisitMut, VisitorMut,
+    self, BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableAlias,
+    TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 
@@ -61,7 +61,8 @@ fn name_outputs(body: &mut SetExpr) {
 
 /// Gives every item that needs one an alias: PostgreSQL's name for it, made unique.
 pub fn name_items(items: &mut [SelectItem], top: bool) {
-    let wildcard = items.iter().any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let wildcard =
+        items.iter().any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
     let mut seen: HashMap<String, usize> = HashMap::new();
     for item in items {
         let (expr, name, named) = match item {
@@ -152,7 +153,11 @@ pub fn call(name: &str, args: Vec<Expr>) -> Expr {
         name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: vec![],
+        }),
         filter: None,
         null_treatment: None,
         over: None,
@@ -216,12 +221,14 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()])
         }
         Expr::Collate { expr, .. } => expr.as_ref().clone(),
-        Expr::AnyOp { left, compare_op, right, .. } if !matches!(**right, Expr::Subquery(_)) => {
-            call("any_op", vec![string(compare_op.to_string()), left.as_ref().clone(), right.as_ref().clone()])
-        }
-        Expr::AllOp { left, compare_op, right } if !matches!(**right, Expr::Subquery(_)) => {
-            call("all_op", vec![string(compare_op.to_string()), left.as_ref().clone(), right.as_ref().clone()])
-        }
+        Expr::AnyOp { left, compare_op, right, .. } if !matches!(**right, Expr::Subquery(_)) => call(
+            "any_op",
+            vec![string(compare_op.to_string()), left.as_ref().clone(), right.as_ref().clone()],
+        ),
+        Expr::AllOp { left, compare_op, right } if !matches!(**right, Expr::Subquery(_)) => call(
+            "all_op",
+            vec![string(compare_op.to_string()), left.as_ref().clone(), right.as_ref().clone()],
+        ),
         Expr::CompoundIdentifier(parts) if parts.len() > 2 => {
             Expr::CompoundIdentifier(parts[parts.len() - 2..].to_vec())
         }
@@ -234,7 +241,10 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
         Expr::Function(f) if f.name.0.len() == 2 => {
             let schema = f.name.0[0].as_ident().map(fold).unwrap_or_default();
             if schema != "pg_catalog" {
-                return Err(Error::new(ErrorKind::UndefinedFunction, format!("function {}() does not exist", f.name)));
+                return Err(Error::new(
+                    ErrorKind::UndefinedFunction,
+                    format!("function {}() does not exist", f.name),
+                ));
             }
             f.name.0.remove(0);
             return Ok(None);
@@ -254,7 +264,8 @@ fn row_comparison(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Result<
         right: Box::new(r.clone()),
     });
     let first = pairs.next().ok_or_else(|| Error::internal("row comparison without columns"))?;
-    let all = pairs.fold(first, |l, r| Expr::BinaryOp { left: Box::new(l), op: join.clone(), right: Box::new(r) });
+    let all =
+        pairs.fold(first, |l, r| Expr::BinaryOp { left: Box::new(l), op: join.clone(), right: Box::new(r) });
     Ok(Expr::Nested(Box::new(all)))
 }
 
@@ -264,11 +275,9 @@ fn plain_number(n: &str) -> Result<Option<String>> {
         let too_long = n.len() > 18 && !n.contains('.') && n.parse::<i64>().is_err();
         return Ok(too_long.then(|| format!("{n}.")));
     };
-    let exponent: i32 = exponent
-        .parse()
-        .ok()
-        .filter(|e: &i32| e.abs() <= 76)
-        .ok_or_else(|| Error::new(ErrorKind::NumericOutOfRange, format!("numeric constant {n} is out of range")))?;
+    let exponent: i32 = exponent.parse().ok().filter(|e: &i32| e.abs() <= 76).ok_or_else(|| {
+        Error::new(ErrorKind::NumericOutOfRange, format!("numeric constant {n} is out of range"))
+    })?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let point = whole.len() as i32 + exponent;
     let digits = format!("{whole}{fraction}");

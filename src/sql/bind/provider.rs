@@ -6,15 +6,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::common::DFSchema;
 use datafusion::common::TableReference;
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawBinaryExpr, RelationPlanner, TypePlanner,
 };
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType, WindowUDF,
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType,
+    WindowUDF,
 };
-use datafusion::common::DFSchema;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use parking_lot::Mutex;
 use sqlparser::ast::{BinaryOperator, Query, Statement};
@@ -133,7 +134,9 @@ impl<'a> Provider<'a> {
         if let Some(database) = name.catalog()
             && database != self.context.database
         {
-            return Err(Error::unsupported(format!("cross-database references are not implemented: \"{name}\"")));
+            return Err(Error::unsupported(format!(
+                "cross-database references are not implemented: \"{name}\""
+            )));
         }
         let schemas: Vec<&str> = match name.schema() {
             Some(s) => vec![s],
@@ -145,10 +148,10 @@ impl<'a> Provider<'a> {
             {
                 return match &object.body {
                     ObjectBody::View { query } => self.view(object, query),
-                    ObjectBody::Source { keeps_history: false, .. } if !self.context.in_view => Err(Error::unsupported(
-                        format!("source \"{}\" does not keep its rows", object.name),
-                    )
-                    .with_hint("Create a materialized view on it, or let it keep its history.")),
+                    ObjectBody::Source { keeps_history: false, .. } if !self.context.in_view => {
+                        Err(Error::unsupported(format!("source \"{}\" does not keep its rows", object.name))
+                            .with_hint("Create a materialized view on it, or let it keep its history."))
+                    }
                     _ => Ok(Arc::new(CatalogTable::new(object.clone()))),
                 };
             }
@@ -171,7 +174,8 @@ impl<'a> Provider<'a> {
 /// Parses a stored query.
 pub fn parse_query(text: &str) -> Result<Query> {
     let dialect = PostgreSqlDialect {};
-    let parsed = Parser::new(&dialect).with_recursion_limit(512).try_with_sql(text).and_then(|mut p| p.parse_query());
+    let parsed =
+        Parser::new(&dialect).with_recursion_limit(512).try_with_sql(text).and_then(|mut p| p.parse_query());
     parsed.map(|q| *q).map_err(|e| Error::new(ErrorKind::Syntax, e.to_string()))
 }
 

@@ -36,7 +36,11 @@ impl Operand {
     /// Whether the context decides its type.
     pub fn unknown(&self) -> bool {
         *self.field.data_type() == DataType::Null
-            || matches!(&self.expr, Expr::Literal(ScalarValue::Utf8(_), None) | Expr::Placeholder(Placeholder { field: None, .. }))
+            || matches!(
+                &self.expr,
+                Expr::Literal(ScalarValue::Utf8(_), None)
+                    | Expr::Placeholder(Placeholder { field: None, .. })
+            )
     }
 
     /// Its type, or `None` when unknown.
@@ -61,7 +65,13 @@ pub struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     /// Nothing settled yet but what the client said of its parameters.
     pub fn new(context: &'a BindContext<'a>) -> Self {
-        Resolver { context, params: context.param_types.clone(), uses_now: false, outer: Vec::new(), scope: Vec::new() }
+        Resolver {
+            context,
+            params: context.param_types.clone(),
+            uses_now: false,
+            outer: Vec::new(),
+            scope: Vec::new(),
+        }
     }
 
     /// The types of all parameters; 42P18 when one has none.
@@ -83,7 +93,8 @@ impl<'a> Resolver<'a> {
     /// The resolved form of an expression over `schema`.
     pub fn expr(&mut self, expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
         self.scope.push(schema.clone());
-        let resolved = super::with_stack(|| expr.transform_up(|e| Ok(Transformed::yes(self.rewrite(e, schema)?))));
+        let resolved =
+            super::with_stack(|| expr.transform_up(|e| Ok(Transformed::yes(self.rewrite(e, schema)?))));
         self.scope.pop();
         Ok(resolved?.data)
     }
@@ -99,11 +110,18 @@ impl<'a> Resolver<'a> {
             Expr::Literal(value, None) => Ok(Expr::Literal(small_integer(value), None)),
             Expr::Placeholder(p) => self.placeholder(p).map_err(df_error),
             Expr::OuterReferenceColumn(field, column) => {
-                let fresh = self.outer.iter().rev().find_map(|s| s.qualified_field_from_column(&column).ok().map(|(_, f)| f.clone()));
+                let fresh = self
+                    .outer
+                    .iter()
+                    .rev()
+                    .find_map(|s| s.qualified_field_from_column(&column).ok().map(|(_, f)| f.clone()));
                 Ok(Expr::OuterReferenceColumn(fresh.unwrap_or(field), column))
             }
             Expr::ScalarFunction(ScalarFunction { func, args }) if func.inner().is::<Symbol>() => {
-                let args = args.into_iter().map(|a| self.operand(strip_alias(a), schema)).collect::<DfResult<_>>()?;
+                let args = args
+                    .into_iter()
+                    .map(|a| self.operand(strip_alias(a), schema))
+                    .collect::<DfResult<_>>()?;
                 self.call(func.name(), args).map_err(df_error)
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => self.binary(*left, op, *right, schema),
@@ -111,9 +129,13 @@ impl<'a> Resolver<'a> {
             Expr::IsTrue(e) => Ok(Expr::IsTrue(Box::new(self.boolean(*e, schema, "IS TRUE")?))),
             Expr::IsFalse(e) => Ok(Expr::IsFalse(Box::new(self.boolean(*e, schema, "IS FALSE")?))),
             Expr::IsNotTrue(e) => Ok(Expr::IsNotTrue(Box::new(self.boolean(*e, schema, "IS NOT TRUE")?))),
-            Expr::IsNotFalse(e) => Ok(Expr::IsNotFalse(Box::new(self.boolean(*e, schema, "IS NOT FALSE")?))),
+            Expr::IsNotFalse(e) => {
+                Ok(Expr::IsNotFalse(Box::new(self.boolean(*e, schema, "IS NOT FALSE")?)))
+            }
             Expr::IsUnknown(e) => Ok(Expr::IsUnknown(Box::new(self.boolean(*e, schema, "IS UNKNOWN")?))),
-            Expr::IsNotUnknown(e) => Ok(Expr::IsNotUnknown(Box::new(self.boolean(*e, schema, "IS NOT UNKNOWN")?))),
+            Expr::IsNotUnknown(e) => {
+                Ok(Expr::IsNotUnknown(Box::new(self.boolean(*e, schema, "IS NOT UNKNOWN")?)))
+            }
             Expr::IsNull(e) => Ok(Expr::IsNull(Box::new(self.settled(*e, schema)?))),
             Expr::IsNotNull(e) => Ok(Expr::IsNotNull(Box::new(self.settled(*e, schema)?))),
             Expr::Between(b) => self.between(*b.expr, *b.low, *b.high, b.negated, schema),
@@ -133,7 +155,8 @@ impl<'a> Resolver<'a> {
                 Ok(Expr::ScalarSubquery(s))
             }
             Expr::Exists(mut e) => {
-                e.subquery.subquery = Arc::new(self.subquery(Arc::unwrap_or_clone(e.subquery.subquery), schema)?);
+                e.subquery.subquery =
+                    Arc::new(self.subquery(Arc::unwrap_or_clone(e.subquery.subquery), schema)?);
                 Ok(Expr::Exists(e))
             }
             Expr::InSubquery(s) => self.in_subquery(s, schema),
@@ -169,7 +192,9 @@ impl<'a> Resolver<'a> {
     pub fn coerce(&mut self, operand: Operand, to: PgType, context: CastContext) -> Result<Expr> {
         if operand.unknown() {
             return match operand.expr {
-                Expr::Literal(ScalarValue::Utf8(Some(text)), None) => cast::literal(&text, to, &self.context.time_zone),
+                Expr::Literal(ScalarValue::Utf8(Some(text)), None) => {
+                    cast::literal(&text, to, context, &self.context.time_zone)
+                }
                 Expr::Literal(value, _) if value.is_null() => {
                     let null = ScalarValue::try_from(&to.arrow()).map_err(Error::from)?;
                     let metadata = to.field("", true).metadata().clone();
@@ -210,7 +235,8 @@ impl<'a> Resolver<'a> {
         }
         let common = common.unwrap_or(PgType::TEXT);
         let data_type = common_arrow(common, &operands);
-        let exprs = operands.into_iter().map(|o| self.to_common(o, common, &data_type)).collect::<Result<_>>()?;
+        let exprs =
+            operands.into_iter().map(|o| self.to_common(o, common, &data_type)).collect::<Result<_>>()?;
         Ok((exprs, data_type, common))
     }
 
@@ -252,7 +278,8 @@ impl<'a> Resolver<'a> {
             return Ok((literal, right.expr));
         }
         let (exprs, ..) = self.unify(vec![left, right], op)?;
-        let [l, r] = <[Expr; 2]>::try_from(exprs).map_err(|_| Error::internal("two operands became others"))?;
+        let [l, r] =
+            <[Expr; 2]>::try_from(exprs).map_err(|_| Error::internal("two operands became others"))?;
         Ok((l, r))
     }
 
@@ -277,7 +304,14 @@ impl<'a> Resolver<'a> {
         Ok(operand.expr)
     }
 
-    fn between(&mut self, e: Expr, low: Expr, high: Expr, negated: bool, schema: &DFSchema) -> DfResult<Expr> {
+    fn between(
+        &mut self,
+        e: Expr,
+        low: Expr,
+        high: Expr,
+        negated: bool,
+        schema: &DFSchema,
+    ) -> DfResult<Expr> {
         let half = |resolver: &mut Self, op: &str, operator: Operator, bound: Expr| -> DfResult<Expr> {
             let (l, r) = (resolver.operand(e.clone(), schema)?, resolver.operand(bound, schema)?);
             let (l, r) = resolver.comparable(l, op, r).map_err(df_error)?;
@@ -317,7 +351,11 @@ impl<'a> Resolver<'a> {
         let (value, pattern) = (self.operand(*like.expr, schema)?, self.operand(*like.pattern, schema)?);
         for o in [&value, &pattern] {
             if o.known().is_some_and(|t| !cast::is_text(t.oid)) {
-                return Err(df_error(no_operator(Some(&value.pg().sql_name()), op, &pattern.pg().sql_name())));
+                return Err(df_error(no_operator(
+                    Some(&value.pg().sql_name()),
+                    op,
+                    &pattern.pg().sql_name(),
+                )));
             }
         }
         let value = self.coerce(value, PgType::TEXT, CastContext::Implicit).map_err(df_error)?;
@@ -398,7 +436,9 @@ fn strip_alias(expr: Expr) -> Expr {
 /// Integer constants that fit are int4, those beyond 64 bits numeric.
 fn small_integer(value: ScalarValue) -> ScalarValue {
     match value {
-        ScalarValue::Int64(Some(n)) => i32::try_from(n).map_or(ScalarValue::Int64(Some(n)), |n| ScalarValue::Int32(Some(n))),
+        ScalarValue::Int64(Some(n)) => {
+            i32::try_from(n).map_or(ScalarValue::Int64(Some(n)), |n| ScalarValue::Int32(Some(n)))
+        }
         ScalarValue::UInt64(Some(n)) => ScalarValue::Decimal128(Some(n.into()), 20, 0),
         // Trailing zeros before the point come as a negative scale.
         ScalarValue::Decimal128(Some(v), p, s) if s < 0 => {
@@ -466,7 +506,10 @@ pub fn to_arrow(expr: Expr, data_type: &DataType) -> Expr {
     match (&expr, data_type) {
         (Expr::Placeholder(p), t) if p.field.as_ref().is_some_and(|f| f.data_type() == t) => expr,
         (Expr::Cast(c), t) if c.field.data_type() == t => expr,
-        _ => Expr::Cast(Cast::new_from_field(Box::new(expr), Arc::new(Field::new("", data_type.clone(), true)))),
+        _ => Expr::Cast(Cast::new_from_field(
+            Box::new(expr),
+            Arc::new(Field::new("", data_type.clone(), true)),
+        )),
     }
 }
 
@@ -489,8 +532,11 @@ fn exact_literal(expr: &Expr, other: &Operand) -> Option<Expr> {
         DataType::Int64 if scale == 0 => ScalarValue::Int64(Some(i64::try_from(digits).ok()?)),
         DataType::Decimal128(p, s) if *s >= scale => {
             let v = digits.checked_mul(10i128.checked_pow((s - scale).unsigned_abs().into())?)?;
-            (v.unsigned_abs() < 10u128.pow(u32::from(*p).min(38)))
-                .then_some(ScalarValue::Decimal128(Some(v), *p, *s))?
+            (v.unsigned_abs() < 10u128.pow(u32::from(*p).min(38))).then_some(ScalarValue::Decimal128(
+                Some(v),
+                *p,
+                *s,
+            ))?
         }
         _ => return None,
     };

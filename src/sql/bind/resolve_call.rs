@@ -61,7 +61,8 @@ impl Resolver<'_> {
                 let to = chosen.args.get(i).or(chosen.args.last()).copied().unwrap_or(PgType::TEXT);
                 exprs.push(self.coerce(arg, to, CastContext::Implicit)?);
             }
-            let fields = exprs.iter().map(|e| Ok(self.with_field(e.clone())?.field)).collect::<Result<Vec<_>>>()?;
+            let fields =
+                exprs.iter().map(|e| Ok(self.with_field(e.clone())?.field)).collect::<Result<Vec<_>>>()?;
             let call = registry::build(name, chosen, exprs, &fields)?;
             return self.canonical(call, chosen.result);
         }
@@ -87,7 +88,10 @@ impl Resolver<'_> {
         if *operand.field.data_type() == result.arrow() {
             return Ok(operand.expr);
         }
-        let cast = datafusion::logical_expr::expr::Cast::new_from_field(Box::new(operand.expr), Arc::new(result.field("", true)));
+        let cast = datafusion::logical_expr::expr::Cast::new_from_field(
+            Box::new(operand.expr),
+            Arc::new(result.field("", true)),
+        );
         Ok(Expr::Cast(cast))
     }
 
@@ -157,7 +161,8 @@ impl Resolver<'_> {
             _ => Operator::BitwiseShiftRight,
         };
         let (exprs, ..) = self.unify(vec![left, right], op)?;
-        let [l, r] = <[Expr; 2]>::try_from(exprs).map_err(|_| Error::internal("two operands became others"))?;
+        let [l, r] =
+            <[Expr; 2]>::try_from(exprs).map_err(|_| Error::internal("two operands became others"))?;
         Ok(binary(l, operator, r))
     }
 
@@ -165,7 +170,8 @@ impl Resolver<'_> {
         let (l, r) = (left.known(), right.known());
         let arrays = [l, r].iter().any(|t| t.is_some_and(|t| t.element().is_some()));
         if arrays {
-            return Err(Error::unsupported("|| over arrays is not supported").with_hint("Use array_cat or array_append."));
+            return Err(Error::unsupported("|| over arrays is not supported")
+                .with_hint("Use array_cat or array_append."));
         }
         let texts = [l, r].iter().any(|t| t.is_none_or(|t| cast::is_text(t.oid)));
         if !texts {
@@ -183,7 +189,9 @@ impl Resolver<'_> {
                     ErrorKind::AmbiguousFunction,
                     format!("operator is not unique: unknown {op} unknown"),
                 )
-                .with_hint("Could not choose a best candidate operator. You might need to add explicit type casts."));
+                .with_hint(
+                    "Could not choose a best candidate operator. You might need to add explicit type casts.",
+                ));
             }
             (None, Some(t)) => (self.settle_operand(left, guess(op, t, true))?, right),
             (Some(t), None) => (left, self.settle_operand(right, guess(op, t, false))?),
@@ -199,7 +207,9 @@ impl Resolver<'_> {
             ("+" | "-", oid::DATE, i) if is_integer(i) => {
                 datetime::date_shift(le, to_arrow(re, &DataType::Int32), op == "-")
             }
-            ("+", i, oid::DATE) if is_integer(i) => datetime::date_shift(re, to_arrow(le, &DataType::Int32), false),
+            ("+", i, oid::DATE) if is_integer(i) => {
+                datetime::date_shift(re, to_arrow(le, &DataType::Int32), false)
+            }
             ("+", oid::DATE, oid::TIME) => datetime::date_and_time(le, re),
             ("+", oid::TIME, oid::DATE) => datetime::date_and_time(re, le),
             ("+" | "-", oid::DATE, oid::INTERVAL) => {
@@ -217,9 +227,15 @@ impl Resolver<'_> {
                 let (l, r) = self.comparable(left, op, right)?;
                 datetime::timestamp_difference(l, r)
             }
-            ("*", oid::INTERVAL, n) if is_number(n) => datetime::scale_interval(le, to_arrow(re, &DataType::Float64), false),
-            ("*", n, oid::INTERVAL) if is_number(n) => datetime::scale_interval(re, to_arrow(le, &DataType::Float64), false),
-            ("/", oid::INTERVAL, n) if is_number(n) => datetime::scale_interval(le, to_arrow(re, &DataType::Float64), true),
+            ("*", oid::INTERVAL, n) if is_number(n) => {
+                datetime::scale_interval(le, to_arrow(re, &DataType::Float64), false)
+            }
+            ("*", n, oid::INTERVAL) if is_number(n) => {
+                datetime::scale_interval(re, to_arrow(le, &DataType::Float64), false)
+            }
+            ("/", oid::INTERVAL, n) if is_number(n) => {
+                datetime::scale_interval(le, to_arrow(re, &DataType::Float64), true)
+            }
             _ => return Err(refuse(&left, op, &right)),
         })
     }
@@ -235,7 +251,13 @@ impl Resolver<'_> {
         } else if l == oid::NUMERIC || r == oid::NUMERIC {
             PgType::NUMERIC
         } else {
-            PgType::of(if l == oid::INT8 || r == oid::INT8 { oid::INT8 } else if l == oid::INT4 || r == oid::INT4 { oid::INT4 } else { oid::INT2 })
+            PgType::of(if l == oid::INT8 || r == oid::INT8 {
+                oid::INT8
+            } else if l == oid::INT4 || r == oid::INT4 {
+                oid::INT4
+            } else {
+                oid::INT2
+            })
         };
         let l = self.number(left, to)?;
         let r = self.number(right, to)?;
@@ -268,14 +290,25 @@ impl Resolver<'_> {
 
     fn now(&mut self) -> Expr {
         self.uses_now = true;
-        if self.context.in_view { datetime::view_now() } else { datetime::timestamptz_literal(self.context.now.0) }
+        if self.context.in_view {
+            datetime::view_now()
+        } else {
+            datetime::timestamptz_literal(self.context.now.0)
+        }
     }
 
     fn special(&mut self, name: &str, mut args: Vec<Operand>) -> Result<Expr> {
         match (name, args.len()) {
-            ("now" | "current_timestamp" | "transaction_timestamp" | "statement_timestamp" | "clock_timestamp" | "mz_now" | "proctime", 0) => {
-                Ok(self.now())
-            }
+            (
+                "now"
+                | "current_timestamp"
+                | "transaction_timestamp"
+                | "statement_timestamp"
+                | "clock_timestamp"
+                | "mz_now"
+                | "proctime",
+                0,
+            ) => Ok(self.now()),
             ("localtimestamp" | "current_date" | "current_time", 0) => {
                 let to = match name {
                     "localtimestamp" => PgType::TIMESTAMP,
@@ -288,13 +321,23 @@ impl Resolver<'_> {
             }
             ("version", 0) => Ok(lit(VERSION)),
             ("current_database" | "current_catalog", 0) => Ok(lit(self.context.database.clone())),
-            ("current_user" | "session_user" | "user" | "current_role", 0) => Ok(lit(self.context.user.clone())),
-            ("current_schema", 0) => Ok(match self.context.search_path.iter().find(|s| self.context.catalog.has_schema(s)) {
-                Some(s) => lit(s.clone()),
-                None => Expr::Literal(ScalarValue::Utf8(None), None),
-            }),
+            ("current_user" | "session_user" | "user" | "current_role", 0) => {
+                Ok(lit(self.context.user.clone()))
+            }
+            ("current_schema", 0) => {
+                Ok(match self.context.search_path.iter().find(|s| self.context.catalog.has_schema(s)) {
+                    Some(s) => lit(s.clone()),
+                    None => Expr::Literal(ScalarValue::Utf8(None), None),
+                })
+            }
             ("random", 0) => Ok(udf(datafusion::functions::math::random(), vec![])),
-            ("gen_random_uuid", 0) => Ok(native_with("gen_random_uuid", PgType::UUID.field("", false), RANDOM_UUID, Volatility::Volatile, vec![])),
+            ("gen_random_uuid", 0) => Ok(native_with(
+                "gen_random_uuid",
+                PgType::UUID.field("", false),
+                RANDOM_UUID,
+                Volatility::Volatile,
+                vec![],
+            )),
             ("pg_typeof", 1) => Ok(lit(args.remove(0).pg().sql_name())),
             ("pg_neg", 1) => self.negation(args.remove(0)),
             ("coalesce", 1..) => {
@@ -304,7 +347,11 @@ impl Resolver<'_> {
             ("greatest" | "least", 1..) => {
                 let what = name.to_uppercase();
                 let (exprs, ..) = self.unify(args, &what)?;
-                let f = if name == "greatest" { datafusion::functions::core::greatest() } else { datafusion::functions::core::least() };
+                let f = if name == "greatest" {
+                    datafusion::functions::core::greatest()
+                } else {
+                    datafusion::functions::core::least()
+                };
                 Ok(udf(f, exprs))
             }
             ("nullif", 2) => {
@@ -312,13 +359,21 @@ impl Resolver<'_> {
                 Ok(udf(datafusion::functions::core::nullif(), exprs))
             }
             ("concat" | "concat_ws", 1..) => {
-                let texts = args.into_iter().map(|a| self.coerce(a, PgType::TEXT, CastContext::Assignment)).collect::<Result<_>>()?;
-                let f = if name == "concat" { datafusion::functions::string::concat() } else { datafusion::functions::string::concat_ws() };
+                let texts = args
+                    .into_iter()
+                    .map(|a| self.coerce(a, PgType::TEXT, CastContext::Assignment))
+                    .collect::<Result<_>>()?;
+                let f = if name == "concat" {
+                    datafusion::functions::string::concat()
+                } else {
+                    datafusion::functions::string::concat_ws()
+                };
                 self.canonical(udf(f, texts), PgType::TEXT)
             }
             ("extract" | "date_part", 2) => self.extract(name, args),
             ("timezone", 2) => self.time_zone(args),
-            ("round" | "trunc" | "ceil" | "ceiling" | "floor" | "sign" | "abs", 1) | ("round" | "trunc", 2) => self.rounding(name, args),
+            ("round" | "trunc" | "ceil" | "ceiling" | "floor" | "sign" | "abs", 1)
+            | ("round" | "trunc", 2) => self.rounding(name, args),
             ("mod", 2) => {
                 let right = args.remove(1);
                 self.arithmetic("%", args.remove(0), right)
@@ -328,7 +383,10 @@ impl Resolver<'_> {
                 Ok(udf(datafusion::functions_nested::make_array::make_array_udf(), exprs))
             }
             ("any_op" | "all_op", 3) => self.quantified(name, args),
-            ("array_length", 2) | ("cardinality", 1) | ("array_to_string", 2) | ("array_append" | "array_cat" | "array_prepend" | "array_position", 2) => {
+            ("array_length", 2)
+            | ("cardinality", 1)
+            | ("array_to_string", 2)
+            | ("array_append" | "array_cat" | "array_prepend" | "array_position", 2) => {
                 self.array_function(name, args)
             }
             _ => Err(undefined(name, &args)),
@@ -352,10 +410,15 @@ impl Resolver<'_> {
             return Err(Error::unsupported(format!("{name} needs a constant unit")));
         };
         let value = if value.unknown() { self.settle_operand(value, PgType::TIMESTAMP)? } else { value };
-        if !matches!(value.pg().oid, oid::DATE | oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ | oid::INTERVAL) {
+        if !matches!(
+            value.pg().oid,
+            oid::DATE | oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ | oid::INTERVAL
+        ) {
             return Err(undefined(name, &[args[0].clone(), value]));
         }
-        let zoned = value.pg().oid == oid::TIMESTAMPTZ && self.context.time_zone != "UTC" && !field.eq_ignore_ascii_case("epoch");
+        let zoned = value.pg().oid == oid::TIMESTAMPTZ
+            && self.context.time_zone != "UTC"
+            && !field.eq_ignore_ascii_case("epoch");
         let value = if zoned { self.settle_zone(value)? } else { value };
         let part = datetime::extract(field, value.expr, value.field.data_type())?;
         if name == "extract" { Ok(part) } else { Ok(to_arrow(part, &DataType::Float64)) }
@@ -408,15 +471,29 @@ impl Resolver<'_> {
             // Floats round to even.
             _ => {
                 let wide = to_arrow(value.expr, &DataType::Float64);
-                return Ok(native("round", DataType::Float64, |a, _| {
-                    operators::float_unary::<arrow::datatypes::Float64Type>(a, |v| Ok(v.round_ties_even()))
-                }, vec![wide]));
+                return Ok(native(
+                    "round",
+                    DataType::Float64,
+                    |a, _| {
+                        operators::float_unary::<arrow::datatypes::Float64Type>(
+                            a,
+                            |v| Ok(v.round_ties_even()),
+                        )
+                    },
+                    vec![wide],
+                ));
             }
         };
         Ok(udf(f, vec![to_arrow(value.expr, &DataType::Float64)]))
     }
 
-    fn numeric_rounding(&mut self, name: &str, value: Operand, scale: i8, digits: Option<Operand>) -> Result<Expr> {
+    fn numeric_rounding(
+        &mut self,
+        name: &str,
+        value: Operand,
+        scale: i8,
+        digits: Option<Operand>,
+    ) -> Result<Expr> {
         let kernel: crate::sql::functions::Kernel = match name {
             "round" => operators::round_to_scale,
             "trunc" => operators::truncate_to_scale,
@@ -454,7 +531,8 @@ impl Resolver<'_> {
                 Some(Box::new(value.expr)),
             )));
         }
-        let result = if value.pg().oid == oid::NUMERIC { DataType::Decimal128(38, 0) } else { DataType::Float64 };
+        let result =
+            if value.pg().oid == oid::NUMERIC { DataType::Decimal128(38, 0) } else { DataType::Float64 };
         let constant = |v: i32| Box::new(to_arrow(lit(v), &result));
         let positive = binary(value.expr.clone(), Operator::Gt, zero.clone());
         let none = binary(value.expr, Operator::Eq, zero);
@@ -496,12 +574,18 @@ impl Resolver<'_> {
             }
             Some(t) => {
                 let Some(inner) = t.element() else {
-                    return Err(Error::new(ErrorKind::WrongObjectType, "op ANY/ALL (array) requires array on right side"));
+                    return Err(Error::new(
+                        ErrorKind::WrongObjectType,
+                        "op ANY/ALL (array) requires array on right side",
+                    ));
                 };
-                let wider = super::resolve::wider(element, inner).ok_or_else(|| refuse(&value, &op, &array))?;
+                let wider =
+                    super::resolve::wider(element, inner).ok_or_else(|| refuse(&value, &op, &array))?;
                 let value = self.coerce(value, PgType::of(wider.oid), CastContext::Implicit)?;
                 let array = match wider.array_oid() {
-                    Some(a) if wider.oid != inner.oid => self.coerce(array, PgType::of(a), CastContext::Implicit)?,
+                    Some(a) if wider.oid != inner.oid => {
+                        self.coerce(array, PgType::of(a), CastContext::Implicit)?
+                    }
                     _ => array.expr,
                 };
                 (value, array)
@@ -523,7 +607,11 @@ impl Resolver<'_> {
             _ => n::position::array_position_udf(),
         };
         let call = udf(f, args.into_iter().map(|a| a.expr).collect());
-        Ok(if matches!(name, "array_length" | "cardinality" | "array_position") { to_arrow(call, &DataType::Int32) } else { call })
+        Ok(if matches!(name, "array_length" | "cardinality" | "array_position") {
+            to_arrow(call, &DataType::Int32)
+        } else {
+            call
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{
     AggregateFunction, AggregateFunctionParams, WindowFunction, WindowFunctionDefinition,
@@ -14,7 +15,6 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Union, Values, Window,
 };
-use datafusion::common::tree_node::Transformed;
 
 use super::provider::aggregate;
 use super::resolve::{Operand, Resolver, to_arrow};
@@ -86,7 +86,10 @@ impl Resolver<'_> {
             if let Expr::Literal(v @ ScalarValue::Int32(Some(n)), _) = &e
                 && *n < 0
             {
-                return Err(df_error(Error::new(ErrorKind::InvalidLimit, format!("LIMIT must not be negative: {v}"))));
+                return Err(df_error(Error::new(
+                    ErrorKind::InvalidLimit,
+                    format!("LIMIT must not be negative: {v}"),
+                )));
             }
             Ok(Some(Box::new(to_arrow(e, &DataType::Int64))))
         };
@@ -186,15 +189,23 @@ impl Resolver<'_> {
     pub(super) fn aggregate(&mut self, f: AggregateFunction, schema: &DFSchema) -> DfResult<Expr> {
         let AggregateFunction { func, mut params } = f;
         params.args = self.aggregate_args(func.name(), params.args, schema)?;
-        params.filter = params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
+        params.filter =
+            params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
         Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
     }
 
     fn aggregate_args(&mut self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> DfResult<Vec<Expr>> {
+        // count(*) counts rows: DataFusion's form of it is a constant argument.
+        #[expect(deprecated)]
+        let all_rows = name == "count" && matches!(args.as_slice(), [Expr::Wildcard { .. }]);
+        if all_rows {
+            return Ok(vec![Expr::Literal(ScalarValue::Int64(Some(1)), None)]);
+        }
         let mut operands = args.into_iter().map(|a| self.operand(a, schema)).collect::<DfResult<Vec<_>>>()?;
         let types: Vec<String> = operands.iter().map(|o| o.pg().sql_name()).collect();
         let refuse = || df_error(no_function(name, &types));
-        let to = |r: &mut Self, o: Operand, t: PgType| r.coerce(o, t, CastContext::Assignment).map_err(df_error);
+        let to =
+            |r: &mut Self, o: Operand, t: PgType| r.coerce(o, t, CastContext::Assignment).map_err(df_error);
         let expected = match name {
             "string_agg" | "corr" | "covar_samp" | "covar_pop" => 2,
             _ => 1,
@@ -213,7 +224,11 @@ impl Resolver<'_> {
             ("avg", oid::INT2 | oid::INT4) => to_arrow(operand.expr, &DataType::Decimal128(38, 0)),
             ("sum" | "avg", oid::NUMERIC) => match operand.field.data_type() {
                 DataType::Decimal128(_, s) => to_arrow(operand.expr, &DataType::Decimal128(38, *s)),
-                _ => return Err(df_error(Error::unsupported(format!("{name} of so wide a numeric is not supported")))),
+                _ => {
+                    return Err(df_error(Error::unsupported(format!(
+                        "{name} of so wide a numeric is not supported"
+                    ))));
+                }
             },
             ("sum" | "avg", oid::FLOAT4 | oid::FLOAT8) => to(self, operand, PgType::FLOAT8)?,
             ("sum" | "avg", _) => return Err(refuse()),
@@ -239,7 +254,8 @@ impl Resolver<'_> {
         if let WindowFunctionDefinition::AggregateUDF(udf) = &f.fun {
             f.params.args = self.aggregate_args(udf.name(), f.params.args, schema)?;
         }
-        f.params.filter = f.params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
+        f.params.filter =
+            f.params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
         Ok(Expr::from(f))
     }
 }
@@ -263,7 +279,11 @@ fn output_operand(plan: &LogicalPlan, i: usize) -> DfResult<Operand> {
 /// VALUES as DataFusion's builder typed them, without its casts.
 fn undo_coercion(e: Expr) -> Expr {
     match e {
-        Expr::Cast(c) if matches!(*c.expr, Expr::Literal(..) | Expr::Placeholder(_)) && c.field.metadata().is_empty() && c.field.name().is_empty() => {
+        Expr::Cast(c)
+            if matches!(*c.expr, Expr::Literal(..) | Expr::Placeholder(_))
+                && c.field.metadata().is_empty()
+                && c.field.name().is_empty() =>
+        {
             match (&*c.expr, c.field.data_type()) {
                 (Expr::Literal(v, None), _) if v.is_null() => *c.expr,
                 _ => Expr::Cast(c),
@@ -295,7 +315,10 @@ fn split_averages(a: Aggregate) -> DfResult<LogicalPlan> {
     let input_schema = a.input.schema().clone();
     let exact = |e: &Expr| match unaliased(e) {
         Expr::AggregateFunction(f) if f.func.name() == "avg" => {
-            matches!(f.params.args.first().map(|x| x.get_type(&input_schema)), Some(Ok(DataType::Decimal128(..))))
+            matches!(
+                f.params.args.first().map(|x| x.get_type(&input_schema)),
+                Some(Ok(DataType::Decimal128(..)))
+            )
         }
         _ => false,
     };
@@ -311,7 +334,8 @@ fn split_averages(a: Aggregate) -> DfResult<LogicalPlan> {
                 let (sum, count) = (format!("sum of {name}"), format!("count of {name}"));
                 let part = |n: &str, alias: &str| -> DfResult<Expr> {
                     let params = AggregateFunctionParams { ..f.params.clone() };
-                    Ok(Expr::AggregateFunction(AggregateFunction { func: known_aggregate(n)?, params }).alias(alias))
+                    Ok(Expr::AggregateFunction(AggregateFunction { func: known_aggregate(n)?, params })
+                        .alias(alias))
                 };
                 aggregates.push(part("sum", &sum)?);
                 aggregates.push(part("count", &count)?);
@@ -336,7 +360,10 @@ fn split_window_averages(w: Window) -> DfResult<LogicalPlan> {
     let exact = |e: &Expr| match unaliased(e) {
         Expr::WindowFunction(f) => {
             matches!(&f.fun, WindowFunctionDefinition::AggregateUDF(u) if u.name() == "avg")
-                && matches!(f.params.args.first().map(|x| x.get_type(&input_schema)), Some(Ok(DataType::Decimal128(..))))
+                && matches!(
+                    f.params.args.first().map(|x| x.get_type(&input_schema)),
+                    Some(Ok(DataType::Decimal128(..)))
+                )
         }
         _ => false,
     };

@@ -77,7 +77,9 @@ impl Binder<'_> {
         let operand = self.resolver.operand(settled, schema).map_err(map)?;
         let expr = match to {
             Some(to) => self.resolver.coerce(operand, to, CastContext::Assignment)?,
-            None if operand.unknown() => self.resolver.coerce(operand, PgType::TEXT, CastContext::Implicit)?,
+            None if operand.unknown() => {
+                self.resolver.coerce(operand, PgType::TEXT, CastContext::Implicit)?
+            }
             None => operand.expr,
         };
         coerce_one(expr, schema).map_err(map)
@@ -113,7 +115,8 @@ pub fn bind_watermark(expr: &ast::Expr, column: &str) -> Result<i64> {
             };
             let ast::Expr::Value(v) = text else { return Err(refuse()) };
             let ast::Value::SingleQuotedString(text) = &v.value else { return Err(refuse()) };
-            let literal = crate::sql::functions::cast::literal(text, PgType::INTERVAL, "UTC")?;
+            let literal =
+                crate::sql::functions::cast::literal(text, PgType::INTERVAL, CastContext::Implicit, "UTC")?;
             match interval_micros(&literal) {
                 Some(micros) if micros >= 0 => Ok(micros),
                 _ => Err(refuse()),
@@ -129,9 +132,10 @@ pub(crate) fn interval_micros(expr: &Expr) -> Option<i64> {
         Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(v)), _) if v.months == 0 => {
             i64::from(v.days).checked_mul(86_400_000_000)?.checked_add(v.nanoseconds / 1000)
         }
-        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => {
-            interval_micros(&crate::sql::functions::cast::literal(text, PgType::INTERVAL, "UTC").ok()?)
-        }
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => interval_micros(
+            &crate::sql::functions::cast::literal(text, PgType::INTERVAL, CastContext::Implicit, "UTC")
+                .ok()?,
+        ),
         Expr::Cast(c) => interval_micros(&c.expr),
         _ => None,
     }

@@ -30,7 +30,8 @@ fn object(catalog: &mut Catalog, name: &str, columns: Vec<Column>, body: ObjectB
 
 fn catalog() -> Catalog {
     let mut c = Catalog::new();
-    let table = || ObjectBody::Table { primary_key: vec![0], append_only: false, watermark: None, checks: vec![] };
+    let table =
+        || ObjectBody::Table { primary_key: vec![0], append_only: false, watermark: None, checks: vec![] };
     let mut qty = Column::new("qty", PgType::INT4);
     qty.default = Some("1 + 1".into());
     let mut total = Column::new("total", PgType::numeric(12, 2));
@@ -50,7 +51,12 @@ fn catalog() -> Catalog {
         ],
         table(),
     );
-    object(&mut c, "items", vec![Column::new("id", PgType::INT8), qty, Column::new("price", PgType::numeric(10, 2)), total], table());
+    object(
+        &mut c,
+        "items",
+        vec![Column::new("id", PgType::INT8), qty, Column::new("price", PgType::numeric(10, 2)), total],
+        table(),
+    );
     object(&mut c, "s", vec![Column::new("id", PgType::INT4), Column::new("x", PgType::TEXT)], table());
     object(
         &mut c,
@@ -129,15 +135,30 @@ fn values(plan: LogicalPlan, sql: &str) -> String {
 fn result_types_are_postgresqls() {
     for (sql, expected) in [
         ("SELECT 1, 3000000000, 1.5, 'a', NULL, true", "integer bigint numeric text text boolean"),
-        ("SELECT count(*), sum(id), sum(big), sum(price), avg(id), avg(f), min(name) FROM t", "bigint bigint numeric numeric numeric double precision text"),
-        ("SELECT id + 1, id + big, id / 2, price * 2, id * 1.5, f * 2, id + f FROM t", "integer bigint integer numeric numeric double precision double precision"),
-        ("SELECT d - d, d + 1, ts - ts, ts + interval '1 day', d + interval '1 h' FROM t", "integer date interval timestamp without time zone timestamp without time zone"),
+        (
+            "SELECT count(*), sum(id), sum(big), sum(price), avg(id), avg(f), min(name) FROM t",
+            "bigint bigint numeric numeric numeric double precision text",
+        ),
+        (
+            "SELECT id + 1, id + big, id / 2, price * 2, id * 1.5, f * 2, id + f FROM t",
+            "integer bigint integer numeric numeric double precision double precision",
+        ),
+        (
+            "SELECT d - d, d + 1, ts - ts, ts + interval '1 day', d + interval '1 h' FROM t",
+            "integer date interval timestamp without time zone timestamp without time zone",
+        ),
         ("SELECT name, price FROM t", "character varying(5) numeric(10,2)"),
         ("SELECT CASE WHEN b THEN 1 ELSE 1.5 END, coalesce(id, big) FROM t", "numeric bigint"),
-        ("SELECT length(name), upper(name), substr(name, 2), round(price, 1), extract(year from d), now() FROM t", "integer text text numeric numeric timestamp with time zone"),
-        ("SELECT row_number() OVER (ORDER BY id), rank() OVER (ORDER BY id), avg(price) OVER (PARTITION BY id) FROM t", "bigint bigint numeric"),
+        (
+            "SELECT length(name), upper(name), substr(name, 2), round(price, 1), extract(year from d), now() FROM t",
+            "integer text text numeric numeric timestamp with time zone",
+        ),
+        (
+            "SELECT row_number() OVER (ORDER BY id), rank() OVER (ORDER BY id), avg(price) OVER (PARTITION BY id) FROM t",
+            "bigint bigint numeric",
+        ),
         ("SELECT 1 UNION ALL SELECT 2.5", "numeric"),
-        ("SELECT 'x' UNION SELECT name FROM t", "text"),
+        ("SELECT 'x' UNION SELECT name::text FROM t", "text"),
         ("VALUES (1, 'a'), (2.5, NULL)", "numeric text"),
     ] {
         assert_eq!(types(sql).join(" "), expected, "{sql}");
@@ -154,12 +175,27 @@ fn values_are_postgresqls() {
         ("SELECT 2.5::int, 3.5::float8::int, 2.5::float8::int, '12'::int, ' 7 '::int8", "3|4|2|12|7"),
         ("SELECT DATE '2020-03-01' - DATE '2020-02-01', DATE '2020-01-31' + 1", "29|2020-02-01"),
         ("SELECT TIMESTAMP '2020-01-01 00:00:00' + INTERVAL '90 minutes'", "2020-01-01T01:30:00"),
-        ("SELECT round(2.345, 2), round(-2.5), trunc(2.789, 1), ceil(1.2), floor(-1.2), abs(-3), round(2.5::float8)", "2.35|-3|2.7|2|-2|3|2.0"),
-        ("SELECT extract(year from DATE '2020-05-06'), extract(dow from TIMESTAMP '2020-05-06'), date_part('month', DATE '2020-05-06')", "2020|3|5.0"),
-        ("SELECT lower('ABC'), length('äb'), substring('hello' from 2 for 3), position('l' in 'hello'), trim('  x '), left('abc', 2), lpad('x', 3, 'ab'), split_part('a,b', ',', 2)", "abc|2|ell|3|x|ab|abx|b"),
-        ("SELECT CASE 2 WHEN 1 THEN 'a' WHEN 2 THEN 'b' END, coalesce(NULL, 3), nullif(1, 1), greatest(1, 2.5)", "b|3|NULL|2.5"),
+        (
+            "SELECT round(2.345, 2), round(-2.5), trunc(2.789, 1), ceil(1.2), floor(-1.2), abs(-3), round(2.5::float8)",
+            "2.35|-3|2.7|2|-2|3|2.0",
+        ),
+        (
+            "SELECT extract(year from DATE '2020-05-06'), extract(dow from TIMESTAMP '2020-05-06'), date_part('month', DATE '2020-05-06')",
+            "2020|3|5.0",
+        ),
+        (
+            "SELECT lower('ABC'), length('äb'), substring('hello' from 2 for 3), position('l' in 'hello'), trim('  x '), left('abc', 2), lpad('x', 3, 'ab'), split_part('a,b', ',', 2)",
+            "abc|2|ell|3|x|ab|abx|b",
+        ),
+        (
+            "SELECT CASE 2 WHEN 1 THEN 'a' WHEN 2 THEN 'b' END, coalesce(NULL, 3), nullif(1, 1), greatest(1, 2.5)",
+            "b|3|NULL|2.5",
+        ),
         ("SELECT true::text, 1.50::text, (1::float8 / 3)::text", "true|1.50|0.3333333333333333"),
-        ("SELECT 3 BETWEEN 1 AND 5, 2 IN (1, 2), 'abc' LIKE 'a%', NOT true, 1 = ANY(ARRAY[1, 2])", "true|true|true|false|true"),
+        (
+            "SELECT 3 BETWEEN 1 AND 5, 2 IN (1, 2), 'abc' LIKE 'a%', NOT true, 1 = ANY(ARRAY[1, 2])",
+            "true|true|true|false|true",
+        ),
         ("SELECT date_trunc('hour', TIMESTAMP '2020-01-01 10:20:30')", "2020-01-01T10:00:00"),
         ("SELECT to_char(TIMESTAMP '2020-01-02 03:04:05', 'YYYY-MM-DD HH24:MI:SS')", "2020-01-02 03:04:05"),
         ("SELECT now()", "2020-09-13T12:26:40Z"),
@@ -188,8 +224,16 @@ fn errors_are_postgresqls() {
         ("SELECT foo(1, 'a')", "42883", "function foo(integer, unknown) does not exist"),
         ("SELECT lower(1)", "42883", "function lower(integer) does not exist"),
         ("SELECT 1 + true", "42883", "operator does not exist: integer + boolean"),
-        ("SELECT * FROM t WHERE id = name", "42883", "operator does not exist: integer = character varying(5)"),
-        ("SELECT name, count(*) FROM t", "42803", "column \"t.name\" must appear in the GROUP BY clause or be used in an aggregate function"),
+        (
+            "SELECT * FROM t WHERE id = name",
+            "42883",
+            "operator does not exist: integer = character varying(5)",
+        ),
+        (
+            "SELECT name, count(*) FROM t",
+            "42803",
+            "column \"t.name\" must appear in the GROUP BY clause or be used in an aggregate function",
+        ),
         ("SELECT 'x'::int", "22P02", "invalid input syntax for type integer: \"x\""),
         ("SELECT 1 / 0", "22012", "division by zero"),
         ("SELECT 1.0 / 0", "22012", "division by zero"),
@@ -198,7 +242,11 @@ fn errors_are_postgresqls() {
         ("SELECT 1e200::float8 * 1e200::float8", "22003", "numeric constant 1e200 is out of range"),
         ("SELECT 12345::numeric(4,1)", "22003", "numeric field overflow"),
         ("SELECT * FROM t WHERE id", "42804", "argument of WHERE must be type boolean, not type integer"),
-        ("SELECT CASE WHEN true THEN 1 ELSE true END", "42804", "CASE types integer and boolean cannot be matched"),
+        (
+            "SELECT CASE WHEN true THEN 1 ELSE true END",
+            "42804",
+            "CASE types integer and boolean cannot be matched",
+        ),
         ("SELECT true::date", "42846", "cannot cast type boolean to date"),
         ("SELECT repeat('x', 100000000)", "54000", "requested length too large"),
         ("SELECT 1::nosuch", "42704", "type \"nosuch\" does not exist"),
@@ -240,8 +288,14 @@ fn parameters_take_their_type_from_the_first_use() {
     assert_eq!(of("SELECT * FROM t WHERE big BETWEEN $1 AND $2"), [PgType::INT8, PgType::INT8]);
     assert_eq!(of("SELECT * FROM t WHERE id IN ($1, $2)"), [PgType::INT4, PgType::INT4]);
     assert_eq!(of("SELECT * FROM t WHERE id = ANY($1)"), [PgType::of(1007)]);
-    assert_eq!(of("SELECT * FROM t WHERE name LIKE $1 LIMIT $2 OFFSET $3"), [PgType::TEXT, PgType::INT8, PgType::INT8]);
-    assert_eq!(of("SELECT coalesce($1, id), $2::date, lower($3), $4 + 1 FROM t"), [PgType::INT4, PgType::DATE, PgType::TEXT, PgType::INT4]);
+    assert_eq!(
+        of("SELECT * FROM t WHERE name LIKE $1 LIMIT $2 OFFSET $3"),
+        [PgType::TEXT, PgType::INT8, PgType::INT8]
+    );
+    assert_eq!(
+        of("SELECT coalesce($1, id), $2::date, lower($3), $4 + 1 FROM t"),
+        [PgType::INT4, PgType::DATE, PgType::TEXT, PgType::INT4]
+    );
     assert_eq!(of("SELECT CASE WHEN $1 THEN 1 ELSE $2 END"), [PgType::BOOL, PgType::INT4]);
     let mut given = context();
     given.param_types = vec![Some(PgType::INT2)];
@@ -255,9 +309,14 @@ fn parameters_take_their_type_from_the_first_use() {
 fn tumble_adds_window_columns_and_keeps_the_name() {
     let q = bind("SELECT t.id, window_start, window_end FROM TUMBLE(t, ts, INTERVAL '10 s') WHERE t.big > 1");
     assert_eq!(q.columns[1].pg_type, PgType::TIMESTAMP);
-    let q = bind("SELECT w.window_end, count(*) FROM HOP(t, ts, INTERVAL '5 s', INTERVAL '10 s') AS w GROUP BY w.window_end");
+    let q = bind(
+        "SELECT w.window_end, count(*) FROM HOP(t, ts, INTERVAL '5 s', INTERVAL '10 s') AS w GROUP BY w.window_end",
+    );
     assert_eq!(q.columns[0].name, "window_end");
-    assert_eq!(try_bind("SELECT * FROM SESSION(t, ts, INTERVAL '1 s')").unwrap_err().kind(), ErrorKind::FeatureNotSupported);
+    assert_eq!(
+        try_bind("SELECT * FROM SESSION(t, ts, INTERVAL '1 s')").unwrap_err().kind(),
+        ErrorKind::FeatureNotSupported
+    );
 }
 
 #[test]
@@ -311,7 +370,10 @@ fn insert_errors_are_postgresqls() {
         Err(e) => e,
         Ok(b) => run(b.source).unwrap_err(),
     };
-    assert_eq!((e.kind(), e.message()), (ErrorKind::StringTooLong, "value too long for type character varying(5)"));
+    assert_eq!(
+        (e.kind(), e.message()),
+        (ErrorKind::StringTooLong, "value too long for type character varying(5)")
+    );
 }
 
 #[test]

@@ -9,9 +9,13 @@ use std::sync::Arc;
 
 use datafusion::common::{Column, ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::planner::{
+    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor};
+use sqlparser::ast::{
+    self, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor,
+};
 
 use super::prepare;
 use crate::error::{Error, ErrorKind};
@@ -40,8 +44,10 @@ impl RelationPlanner for TableFunctions {
         let planned = match function.as_str() {
             "tumble" | "hop" => window(&function, args, alias.clone(), context)?,
             "cumulate" | "session" => {
-                return Err(df_error(Error::unsupported(format!("{} windows are not supported", function.to_uppercase()))
-                    .with_hint("TUMBLE and HOP are.")));
+                return Err(df_error(
+                    Error::unsupported(format!("{} windows are not supported", function.to_uppercase()))
+                        .with_hint("TUMBLE and HOP are."),
+                ));
             }
             "generate_series" => series(args, alias.clone(), context)?,
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
@@ -99,7 +105,9 @@ fn window(
         return Err(df_error(Error::new(ErrorKind::InvalidParameter, "a window's size must be positive")));
     }
     if size % slide != 0 || size / slide > MAX_HOPS {
-        return Err(df_error(Error::unsupported("HOP with a size that is not a multiple of its slide is not supported")));
+        return Err(df_error(Error::unsupported(
+            "HOP with a size that is not a multiple of its slide is not supported",
+        )));
     }
     let plan = windowed(plan, &time, slide, size, offset)?;
     let plan = match &alias {
@@ -132,7 +140,8 @@ fn input(arg: &ast::Expr, context: &mut dyn RelationPlannerContext) -> DfResult<
         }
         ast::Expr::CompoundIdentifier(parts) => Ok((context.plan(table(parts))?, named(parts))),
         ast::Expr::Subquery(query) => {
-            let derived = TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None };
+            let derived =
+                TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None };
             Ok((context.plan(derived)?, "window".to_string()))
         }
         _ => Err(syntax("the first argument of a window function must be a relation")),
@@ -163,7 +172,8 @@ fn windowed(plan: LogicalPlan, time: &str, slide: i64, size: i64, offset: i64) -
     let input = Arc::new(plan);
     let mut result: Option<LogicalPlanBuilder> = None;
     for hop in 0..size / slide {
-        let start = if hop == 0 { bin.clone() } else { Symbol::call("-", vec![bin.clone(), interval(hop * slide)]) };
+        let start =
+            if hop == 0 { bin.clone() } else { Symbol::call("-", vec![bin.clone(), interval(hop * slide)]) };
         let end = Symbol::call("+", vec![bin.clone(), interval(size - hop * slide)]);
         let items = columns
             .iter()
@@ -189,18 +199,29 @@ fn series(
     let mut values = Vec::new();
     for arg in args {
         match context.sql_to_expr(argument(arg)?.clone(), &schema)? {
-            Expr::Literal(ScalarValue::Int64(v), _) => values.push(Expr::Literal(ScalarValue::Int64(v), None)),
-            _ => return Err(df_error(Error::unsupported("generate_series is supported for integer constants only"))),
+            Expr::Literal(ScalarValue::Int64(v), _) => {
+                values.push(Expr::Literal(ScalarValue::Int64(v), None))
+            }
+            _ => {
+                return Err(df_error(Error::unsupported(
+                    "generate_series is supported for integer constants only",
+                )));
+            }
         }
     }
-    let small = values.iter().all(|v| matches!(v, Expr::Literal(ScalarValue::Int64(Some(v)), _) if i32::try_from(*v).is_ok()));
+    let small = values
+        .iter()
+        .all(|v| matches!(v, Expr::Literal(ScalarValue::Int64(Some(v)), _) if i32::try_from(*v).is_ok()));
     let function = datafusion::functions_table::generate_series::GenerateSeriesFunc {};
-    #[allow(deprecated)]
-    let provider = function.call(&values)?;
+    let session = datafusion::prelude::SessionContext::new();
+    let provider =
+        function.call_with_args(datafusion::catalog::TableFunctionArgs::new(&values, &session.state()))?;
     let name = alias.as_ref().map_or("generate_series".to_string(), |a| prepare::fold(&a.name));
     let result = if small { arrow::datatypes::DataType::Int32 } else { arrow::datatypes::DataType::Int64 };
     let plan = LogicalPlanBuilder::scan("generate_series", provider_as_source(provider), None)?
-        .project([datafusion::logical_expr::cast(Expr::Column(Column::from_name("value")), result).alias(&name)])?
+        .project([
+            datafusion::logical_expr::cast(Expr::Column(Column::from_name("value")), result).alias(&name)
+        ])?
         .build()?;
     let plan = match &alias {
         Some(_) => plan,

@@ -62,9 +62,8 @@ pub fn cast_context(from: PgType, to: PgType) -> Option<CastContext> {
         _ if is_text(f) && is_text(t) => Some(Implicit),
         (oid::DATE, oid::TIMESTAMP | oid::TIMESTAMPTZ) | (oid::TIMESTAMP, oid::TIMESTAMPTZ) => Some(Implicit),
         (oid::TIME, oid::INTERVAL) => Some(Implicit),
-        (oid::TIMESTAMPTZ, oid::TIMESTAMP | oid::DATE | oid::TIME) | (oid::TIMESTAMP, oid::DATE | oid::TIME) => {
-            Some(Assignment)
-        }
+        (oid::TIMESTAMPTZ, oid::TIMESTAMP | oid::DATE | oid::TIME)
+        | (oid::TIMESTAMP, oid::DATE | oid::TIME) => Some(Assignment),
         (oid::BOOL, oid::INT4) | (oid::INT4, oid::BOOL) => Some(Explicit),
         _ if is_json(f) && is_json(t) => Some(Assignment),
         (oid::INT4 | oid::INT8, oid::REGCLASS | oid::REGTYPE | oid::REGPROC)
@@ -80,7 +79,7 @@ pub fn cast_context(from: PgType, to: PgType) -> Option<CastContext> {
 }
 
 /// The constant that a literal of unknown type becomes in its context.
-pub fn literal(text: &str, to: PgType, time_zone: &str) -> Result<Expr> {
+pub fn literal(text: &str, to: PgType, context: CastContext, time_zone: &str) -> Result<Expr> {
     let value = if to.oid == oid::NUMERIC && to.typmod < 0 {
         own_scale(text).map_or_else(|| parse(to, text, time_zone), Ok)?
     } else {
@@ -91,7 +90,7 @@ pub fn literal(text: &str, to: PgType, time_zone: &str) -> Result<Expr> {
     let metadata = (!metadata.is_empty()).then(|| metadata.into());
     let literal = Expr::Literal(value, metadata);
     Ok(match to.max_chars() {
-        Some(_) => length(literal, to, CastContext::Explicit),
+        Some(_) => length(literal, to, context),
         None => literal,
     })
 }
@@ -122,6 +121,18 @@ fn own_scale(text: &str) -> Option<ScalarValue> {
 
 /// The expression that casts `expr`, of this type, to `to`.
 pub fn cast(expr: Expr, from: &Field, to: PgType, context: CastContext, time_zone: &str) -> Result<Expr> {
+    match cast_inner(expr, from, to, context, time_zone)? {
+        // A cast whose field has no metadata would keep its operand's.
+        Expr::Cast(c) if c.field.metadata().is_empty() && !from.metadata().is_empty() => {
+            let field = c.field.as_ref().clone().with_nullable(from.is_nullable());
+            let metadata = PgType::of_field(&field).metadata();
+            Ok(Expr::Cast(Cast::new_from_field(c.expr, Arc::new(field.with_metadata(metadata)))))
+        }
+        e => Ok(e),
+    }
+}
+
+fn cast_inner(expr: Expr, from: &Field, to: PgType, context: CastContext, time_zone: &str) -> Result<Expr> {
     let source = PgType::of_field(from);
     if cast_context(source, to).is_none_or(|c| c > context) && *from.data_type() != DataType::Null {
         return Err(if context == CastContext::Explicit {
@@ -149,17 +160,19 @@ pub fn cast(expr: Expr, from: &Field, to: PgType, context: CastContext, time_zon
     Ok(match (source.oid, to.oid) {
         _ if number_to_number => numbers(expr, data_type, to, context),
         (_, t) if is_text(t) => to_text(expr, from, to, time_zone),
-        (f, t) if (is_text(f) || is_json(f)) && !(is_json(f) && is_json(t)) => {
-            native_with(
-                format!("{}_in", to.typname()),
-                to.field("", true),
-                TEXT_IN,
-                Volatility::Immutable,
-                vec![expr, lit(to.oid as i64), lit(i64::from(to.typmod)), lit(time_zone)],
-            )
-        }
+        (f, t) if (is_text(f) || is_json(f)) && !(is_json(f) && is_json(t)) => native_with(
+            format!("{}_in", to.typname()),
+            to.field("", true),
+            TEXT_IN,
+            Volatility::Immutable,
+            vec![expr, lit(to.oid as i64), lit(i64::from(to.typmod)), lit(time_zone)],
+        ),
         (oid::DATE, oid::TIMESTAMPTZ) | (oid::TIMESTAMP, oid::TIMESTAMPTZ) if time_zone != "UTC" => {
-            let ts = if source.oid == oid::DATE { plain(expr, PgType::TIMESTAMP, PgType::TIMESTAMP.arrow()) } else { expr };
+            let ts = if source.oid == oid::DATE {
+                plain(expr, PgType::TIMESTAMP, PgType::TIMESTAMP.arrow())
+            } else {
+                expr
+            };
             super::datetime::at_time_zone(ts, &PgType::TIMESTAMP.arrow(), lit(time_zone))
         }
         (oid::TIMESTAMPTZ, oid::TIMESTAMP | oid::DATE | oid::TIME) if time_zone != "UTC" => {
@@ -179,7 +192,11 @@ fn plain(expr: Expr, to: PgType, target: DataType) -> Expr {
 fn numbers(expr: Expr, from: &DataType, to: PgType, context: CastContext) -> Expr {
     let target = to.arrow();
     match (from, &target) {
-        (DataType::Decimal128(..), DataType::Decimal128(..)) if to.typmod < 0 && context != CastContext::Assignment => expr,
+        (DataType::Decimal128(..), DataType::Decimal128(..))
+            if to.typmod < 0 && context != CastContext::Assignment =>
+        {
+            expr
+        }
         (DataType::Decimal128(p, s), DataType::Decimal128(q, t)) => {
             if p == q && s == t {
                 expr
@@ -231,7 +248,8 @@ fn to_text(expr: Expr, from: &Field, to: PgType, time_zone: &str) -> Expr {
 
 /// varchar(n) and char(n): a cast cuts silently, an assignment only cuts spaces.
 fn length(expr: Expr, to: PgType, context: CastContext) -> Expr {
-    let name = if context == CastContext::Explicit { to.typname() } else { format!("{}_assign", to.typname()) };
+    let name =
+        if context == CastContext::Explicit { to.typname() } else { format!("{}_assign", to.typname()) };
     let n = to.max_chars().unwrap_or_default() as i64;
     let kernel = match (context == CastContext::Explicit, to.oid == oid::BPCHAR) {
         (true, false) => |a: &ScalarFunctionArgs, _: &DataType| cut(a, true, "varying", false),
@@ -259,7 +277,8 @@ fn cut(args: &ScalarFunctionArgs, explicit: bool, varying: &str, pad: bool) -> D
             None => out.append_value(v),
             Some((end, _)) if explicit || v[end..].bytes().all(|b| b == b' ') => out.append_value(&v[..end]),
             Some(_) => {
-                let name = if varying.is_empty() { "character".to_string() } else { format!("character {varying}") };
+                let name =
+                    if varying.is_empty() { "character".to_string() } else { format!("character {varying}") };
                 return Err(df_error(Error::new(
                     ErrorKind::StringTooLong,
                     format!("value too long for type {name}({n})"),
@@ -397,7 +416,9 @@ fn exact_numeric(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Colum
 
 /// Floats become numeric through their 15 (float4: 6) significant digits, as in PostgreSQL.
 fn float_to_numeric(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    let DataType::Decimal128(p, s) = result else { return Err(df_error(Error::internal("result is not numeric"))) };
+    let DataType::Decimal128(p, s) = result else {
+        return Err(df_error(Error::internal("result is not numeric")));
+    };
     let (arrays, scalar) = as_arrays(args)?;
     let digits = if *arrays[0].data_type() == DataType::Float32 { 5 } else { 14 };
     let wide = arrow::compute::cast(&arrays[0], &DataType::Float64)?;

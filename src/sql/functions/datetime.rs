@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringArray,
+    TimestampMicrosecondArray,
+};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    TimeUnit, Time64MicrosecondType, TimestampMicrosecondType,
+    DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use datafusion::common::ScalarValue;
@@ -34,10 +37,18 @@ fn moment(micros: i64) -> DfResult<NaiveDateTime> {
 /// `now()` of a view: a name that the plan turns into a temporal filter; it has no value of its own.
 pub fn view_now() -> Expr {
     let field = Field::new("", PgType::TIMESTAMPTZ.arrow(), false);
-    native_with("now", field, |_, _| {
-        Err(df_error(Error::unsupported("now() in a view can only bound a column in WHERE or HAVING")
-            .with_hint("Write a temporal filter such as ts > now() - INTERVAL '1 hour'.")))
-    }, Volatility::Stable, vec![])
+    native_with(
+        "now",
+        field,
+        |_, _| {
+            Err(df_error(
+                Error::unsupported("now() in a view can only bound a column in WHERE or HAVING")
+                    .with_hint("Write a temporal filter such as ts > now() - INTERVAL '1 hour'."),
+            ))
+        },
+        Volatility::Stable,
+        vec![],
+    )
 }
 
 /// extract(field from value): numeric; date_part gives the same as float8.
@@ -58,8 +69,25 @@ pub fn extract(field: &str, value: Expr, data_type: &DataType) -> Result<Expr> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    Century, Day, Decade, Dow, Doy, Epoch, Hour, Isodow, Isoyear, Julian, Microseconds, Millennium, Milliseconds,
-    Minute, Month, Quarter, Second, Week, Year,
+    Century,
+    Day,
+    Decade,
+    Dow,
+    Doy,
+    Epoch,
+    Hour,
+    Isodow,
+    Isoyear,
+    Julian,
+    Microseconds,
+    Millennium,
+    Milliseconds,
+    Minute,
+    Month,
+    Quarter,
+    Second,
+    Week,
+    Year,
 }
 
 impl Part {
@@ -122,26 +150,29 @@ impl Part {
     fn of_interval(self, v: IntervalMonthDayNano) -> Option<i64> {
         let micros = v.nanoseconds / 1000;
         let (years, months) = (i64::from(v.months / 12), i64::from(v.months % 12));
-        Some(SECOND * match self {
-            Part::Century => years / 100,
-            Part::Decade => years / 10,
-            Part::Millennium => years / 1000,
-            Part::Year => years,
-            Part::Quarter => months / 3 + 1,
-            Part::Month => months,
-            Part::Day => i64::from(v.days),
-            Part::Hour => micros / (3600 * SECOND),
-            Part::Minute => micros / (60 * SECOND) % 60,
-            Part::Second => return Some(micros % (60 * SECOND)),
-            Part::Milliseconds => return (micros % (60 * SECOND)).checked_mul(1000),
-            Part::Microseconds => micros % (60 * SECOND),
-            // A year is 365.25 days, a month 30.
-            Part::Epoch => {
-                let seconds = years * 31_557_600 + months * 2_592_000 + i64::from(v.days) * 86_400;
-                return Some(seconds * SECOND + micros);
-            }
-            _ => return None,
-        })
+        Some(
+            SECOND
+                * match self {
+                    Part::Century => years / 100,
+                    Part::Decade => years / 10,
+                    Part::Millennium => years / 1000,
+                    Part::Year => years,
+                    Part::Quarter => months / 3 + 1,
+                    Part::Month => months,
+                    Part::Day => i64::from(v.days),
+                    Part::Hour => micros / (3600 * SECOND),
+                    Part::Minute => micros / (60 * SECOND) % 60,
+                    Part::Second => return Some(micros % (60 * SECOND)),
+                    Part::Milliseconds => return (micros % (60 * SECOND)).checked_mul(1000),
+                    Part::Microseconds => micros % (60 * SECOND),
+                    // A year is 365.25 days, a month 30.
+                    Part::Epoch => {
+                        let seconds = years * 31_557_600 + months * 2_592_000 + i64::from(v.days) * 86_400;
+                        return Some(seconds * SECOND + micros);
+                    }
+                    _ => return None,
+                },
+        )
     }
 }
 
@@ -153,7 +184,9 @@ const EXTRACT: super::Kernel = |args, result| {
     .ok_or_else(|| df_error(Error::internal("unit is not a constant")))?;
     let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
     let array = args.args[0].to_array(if scalar { 1 } else { args.number_rows })?;
-    let DataType::Decimal128(_, scale) = result else { return Err(df_error(Error::internal("extract is not numeric"))) };
+    let DataType::Decimal128(_, scale) = result else {
+        return Err(df_error(Error::internal("extract is not numeric")));
+    };
     let divisor = if *scale == 0 { SECOND } else { 1 };
     let scaled = |v: i64| i128::from(v / divisor);
     let unsupported = || {
@@ -186,15 +219,29 @@ const EXTRACT: super::Kernel = |args, result| {
 pub fn date_trunc(args: Vec<Expr>, fields: &[FieldRef]) -> Result<Expr> {
     if let Some(Expr::Literal(unit, _)) = args.first()
         && let Some(unit) = unit.try_as_str().flatten()
-        && !["microseconds", "milliseconds", "second", "minute", "hour", "day", "week", "month", "quarter", "year"]
-            .contains(&unit.to_lowercase().as_str())
+        && ![
+            "microseconds",
+            "milliseconds",
+            "second",
+            "minute",
+            "hour",
+            "day",
+            "week",
+            "month",
+            "quarter",
+            "year",
+        ]
+        .contains(&unit.to_lowercase().as_str())
     {
         let known = Part::parse(&unit.to_lowercase()).is_some();
         return Err(if known {
             Error::unsupported(format!("date_trunc to {unit} is not supported"))
         } else {
             let t = fields.get(1).map_or(PgType::TIMESTAMP, |f| PgType::of_field(f));
-            Error::new(ErrorKind::InvalidParameter, format!("unit \"{unit}\" not recognized for type {}", t.sql_name()))
+            Error::new(
+                ErrorKind::InvalidParameter,
+                format!("unit \"{unit}\" not recognized for type {}", t.sql_name()),
+            )
         });
     }
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::datetime::date_trunc(), args)))
@@ -207,15 +254,20 @@ pub fn date_bin(args: Vec<Expr>, _: &[FieldRef]) -> Result<Expr> {
 
 /// date - date: days.
 pub fn date_difference(left: Expr, right: Expr) -> Expr {
-    native("date_mi", DataType::Int32, |args, _| {
-        let (arrays, scalar) = as_arrays(args)?;
-        let out: Int32Array = arrow::compute::binary(
-            arrays[0].as_primitive::<Date32Type>(),
-            arrays[1].as_primitive::<Date32Type>(),
-            i32::wrapping_sub,
-        )?;
-        from_array(Arc::new(out), scalar)
-    }, vec![left, right])
+    native(
+        "date_mi",
+        DataType::Int32,
+        |args, _| {
+            let (arrays, scalar) = as_arrays(args)?;
+            let out: Int32Array = arrow::compute::binary(
+                arrays[0].as_primitive::<Date32Type>(),
+                arrays[1].as_primitive::<Date32Type>(),
+                i32::wrapping_sub,
+            )?;
+            from_array(Arc::new(out), scalar)
+        },
+        vec![left, right],
+    )
 }
 
 /// date + days or date - days.
@@ -225,7 +277,9 @@ pub fn date_shift(date: Expr, days: Expr, minus: bool) -> Expr {
         let out: Date32Array = arrow::compute::try_binary(
             arrays[0].as_primitive::<Date32Type>(),
             arrays[1].as_primitive::<Int32Type>(),
-            |d, n| op(d, n).ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(overflow("date")))),
+            |d, n| {
+                op(d, n).ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(overflow("date"))))
+            },
         )?;
         from_array(Arc::new(out), scalar)
     }
@@ -259,12 +313,17 @@ fn interval_of_two(
 
 /// timestamp - timestamp: days and time, no months.
 pub fn timestamp_difference(left: Expr, right: Expr) -> Expr {
-    native("timestamp_mi", PgType::INTERVAL.arrow(), |args, _| {
-        interval_of_two(args, |a, b| {
-            let d = a.checked_sub(b)?;
-            interval(0, d / DAY, d % DAY)
-        })
-    }, vec![left, right])
+    native(
+        "timestamp_mi",
+        PgType::INTERVAL.arrow(),
+        |args, _| {
+            interval_of_two(args, |a, b| {
+                let d = a.checked_sub(b)?;
+                interval(0, d / DAY, d % DAY)
+            })
+        },
+        vec![left, right],
+    )
 }
 
 /// age(timestamp, timestamp): years, months and days as a person counts them.
@@ -312,7 +371,9 @@ pub fn scale_interval(value: Expr, factor: Expr, divide: bool) -> Expr {
                 let months = f64::from(v.months) * f;
                 let days = f64::from(v.days) * f + (months.fract() * 30.0);
                 let micros = (v.nanoseconds as f64 / 1000.0) * f + days.fract() * DAY as f64;
-                let fits = months.abs() < f64::from(i32::MAX) && days.abs() < f64::from(i32::MAX) && micros.abs() < 9.2e15;
+                let fits = months.abs() < f64::from(i32::MAX)
+                    && days.abs() < f64::from(i32::MAX)
+                    && micros.abs() < 9.2e15;
                 if !fits {
                     return Err(arrow::error::ArrowError::ExternalError(Box::new(overflow("interval"))));
                 }
@@ -330,55 +391,68 @@ pub fn scale_interval(value: Expr, factor: Expr, divide: bool) -> Expr {
 
 /// date + time.
 pub fn date_and_time(date: Expr, time: Expr) -> Expr {
-    native("datetime_pl", PgType::TIMESTAMP.arrow(), |args, _| {
-        let (arrays, scalar) = as_arrays(args)?;
-        let out: TimestampMicrosecondArray = arrow::compute::binary(
-            arrays[0].as_primitive::<Date32Type>(),
-            arrays[1].as_primitive::<Time64MicrosecondType>(),
-            |d, t| i64::from(d) * DAY + t,
-        )?;
-        from_array(Arc::new(out), scalar)
-    }, vec![date, time])
+    native(
+        "datetime_pl",
+        PgType::TIMESTAMP.arrow(),
+        |args, _| {
+            let (arrays, scalar) = as_arrays(args)?;
+            let out: TimestampMicrosecondArray = arrow::compute::binary(
+                arrays[0].as_primitive::<Date32Type>(),
+                arrays[1].as_primitive::<Time64MicrosecondType>(),
+                |d, t| i64::from(d) * DAY + t,
+            )?;
+            from_array(Arc::new(out), scalar)
+        },
+        vec![date, time],
+    )
 }
 
 /// `timestamp AT TIME ZONE zone` and back: the wall clock of the zone.
 pub fn at_time_zone(value: Expr, data_type: &DataType, zone: Expr) -> Expr {
     let to_utc = matches!(data_type, DataType::Timestamp(_, None));
     let result = if to_utc { PgType::TIMESTAMPTZ } else { PgType::TIMESTAMP };
-    native(if to_utc { "timezone_in" } else { "timezone_out" }, result.arrow(), |args, result| {
-        let (arrays, scalar) = as_arrays(args)?;
-        let to_utc = matches!(result, DataType::Timestamp(_, Some(_)));
-        let zones = arrays[1].as_string::<i32>();
-        let values = micros_of(&arrays[0])?;
-        let mut last: Option<(String, arrow::array::timezone::Tz)> = None;
-        let mut out = Vec::with_capacity(values.len());
-        for row in 0..values.len() {
-            if values.is_null(row) || zones.is_null(row) {
-                out.push(None);
-                continue;
-            }
-            let name = zones.value(row);
-            let tz = match &last {
-                Some((n, tz)) if n == name => *tz,
-                _ => {
-                    let iana = if name.eq_ignore_ascii_case("utc") { "UTC" } else { name };
-                    let tz = iana.parse().map_err(|_| {
-                        df_error(Error::new(ErrorKind::InvalidParameter, format!("time zone \"{name}\" not recognized")))
-                    })?;
-                    last = Some((name.to_string(), tz));
-                    tz
+    native(
+        if to_utc { "timezone_in" } else { "timezone_out" },
+        result.arrow(),
+        |args, result| {
+            let (arrays, scalar) = as_arrays(args)?;
+            let to_utc = matches!(result, DataType::Timestamp(_, Some(_)));
+            let zones = arrays[1].as_string::<i32>();
+            let values = micros_of(&arrays[0])?;
+            let mut last: Option<(String, arrow::array::timezone::Tz)> = None;
+            let mut out = Vec::with_capacity(values.len());
+            for row in 0..values.len() {
+                if values.is_null(row) || zones.is_null(row) {
+                    out.push(None);
+                    continue;
                 }
-            };
-            let t = moment(values.value(row))?;
-            out.push(Some(if to_utc {
-                local_to_utc(tz, t)
-            } else {
-                tz.from_utc_datetime(&t).naive_local().and_utc().timestamp_micros()
-            }));
-        }
-        let array = TimestampMicrosecondArray::from(out).with_data_type(result.clone());
-        from_array(Arc::new(array), scalar)
-    }, vec![value, zone])
+                let name = zones.value(row);
+                let tz = match &last {
+                    Some((n, tz)) if n == name => *tz,
+                    _ => {
+                        let iana = if name.eq_ignore_ascii_case("utc") { "UTC" } else { name };
+                        let tz = iana.parse().map_err(|_| {
+                            df_error(Error::new(
+                                ErrorKind::InvalidParameter,
+                                format!("time zone \"{name}\" not recognized"),
+                            ))
+                        })?;
+                        last = Some((name.to_string(), tz));
+                        tz
+                    }
+                };
+                let t = moment(values.value(row))?;
+                out.push(Some(if to_utc {
+                    local_to_utc(tz, t)
+                } else {
+                    tz.from_utc_datetime(&t).naive_local().and_utc().timestamp_micros()
+                }));
+            }
+            let array = TimestampMicrosecondArray::from(out).with_data_type(result.clone());
+            from_array(Arc::new(array), scalar)
+        },
+        vec![value, zone],
+    )
 }
 
 /// A local time that a clock change skips is taken as if the clock had not changed.
@@ -387,7 +461,10 @@ fn local_to_utc(tz: arrow::array::timezone::Tz, local: NaiveDateTime) -> i64 {
         Some(t) => t.timestamp_micros(),
         None => {
             let before = local - chrono::TimeDelta::hours(1);
-            let t = tz.from_local_datetime(&before).earliest().map_or(before.and_utc().timestamp_micros(), |t| t.timestamp_micros());
+            let t = tz
+                .from_local_datetime(&before)
+                .earliest()
+                .map_or(before.and_utc().timestamp_micros(), |t| t.timestamp_micros());
             t + 3600 * SECOND
         }
     }
@@ -404,7 +481,10 @@ pub fn make_date(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarVa
             continue;
         }
         let (y, m, d) = (part(0).value(row), part(1).value(row), part(2).value(row));
-        let date = u32::try_from(m).ok().zip(u32::try_from(d).ok()).and_then(|(m, d)| NaiveDate::from_ymd_opt(y, m, d));
+        let date = u32::try_from(m)
+            .ok()
+            .zip(u32::try_from(d).ok())
+            .and_then(|(m, d)| NaiveDate::from_ymd_opt(y, m, d));
         let Some(date) = date.filter(|_| y != 0) else {
             return Err(df_error(Error::new(
                 ErrorKind::DatetimeOverflow,
@@ -429,7 +509,8 @@ pub fn to_timestamp(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Co
 /// isfinite(timestamp): all of ours are.
 pub fn is_finite(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
     let (arrays, scalar) = as_arrays(args)?;
-    let out = BooleanArray::new(arrow::buffer::BooleanBuffer::new_set(arrays[0].len()), arrays[0].nulls().cloned());
+    let out =
+        BooleanArray::new(arrow::buffer::BooleanBuffer::new_set(arrays[0].len()), arrays[0].nulls().cloned());
     from_array(Arc::new(out), scalar)
 }
 
@@ -439,7 +520,8 @@ pub fn justify_hours(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<Column
     let out: arrow::array::IntervalMonthDayNanoArray =
         arrays[0].as_primitive::<IntervalMonthDayNanoType>().try_unary(|v| {
             let micros = v.nanoseconds / 1000;
-            interval(v.months, i64::from(v.days) + micros / DAY, micros % DAY).ok_or_else(|| df_error(overflow("interval")))
+            interval(v.months, i64::from(v.days) + micros / DAY, micros % DAY)
+                .ok_or_else(|| df_error(overflow("interval")))
         })?;
     from_array(Arc::new(out), scalar)
 }
@@ -461,8 +543,9 @@ pub fn to_char(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValu
 
 /// Template patterns, longest first.
 const PATTERNS: &[&str] = &[
-    "HH24", "HH12", "YYYY", "Month", "MONTH", "month", "DDD", "Day", "DAY", "day", "Mon", "MON", "mon", "IYYY", "HH",
-    "MI", "SS", "MS", "US", "YY", "MM", "DD", "Dy", "DY", "dy", "ID", "IW", "WW", "AM", "PM", "am", "pm", "Q", "D",
+    "HH24", "HH12", "YYYY", "Month", "MONTH", "month", "DDD", "Day", "DAY", "day", "Mon", "MON", "mon",
+    "IYYY", "HH", "MI", "SS", "MS", "US", "YY", "MM", "DD", "Dy", "DY", "dy", "ID", "IW", "WW", "AM", "PM",
+    "am", "pm", "Q", "D",
 ];
 
 fn format_template(t: NaiveDateTime, template: &str) -> String {

@@ -52,8 +52,12 @@ pub struct Symbol {
 impl Symbol {
     /// The symbol of this name.
     pub fn udf(name: &str) -> Arc<ScalarUDF> {
-        let volatility = if registry::is_volatile(name) { Volatility::Volatile } else { Volatility::Immutable };
-        Arc::new(ScalarUDF::from(Symbol { name: name.to_string(), signature: Signature::user_defined(volatility) }))
+        let volatility =
+            if registry::is_volatile(name) { Volatility::Volatile } else { Volatility::Immutable };
+        Arc::new(ScalarUDF::from(Symbol {
+            name: name.to_string(),
+            signature: Signature::user_defined(volatility),
+        }))
     }
 
     /// A call of it.
@@ -118,7 +122,9 @@ impl ScalarUDFImpl for Native {
     fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
         let args: Vec<String> = args.iter().map(|a| a.schema_name().to_string()).collect();
         Ok(match args.as_slice() {
-            [l, r] if !self.name.starts_with(|c: char| c.is_alphabetic()) => format!("({l} {} {r})", self.name),
+            [l, r] if !self.name.starts_with(|c: char| c.is_alphabetic()) => {
+                format!("({l} {} {r})", self.name)
+            }
             _ => format!("{}({})", self.name, args.join(", ")),
         })
     }
@@ -184,8 +190,13 @@ pub fn from_array(array: ArrayRef, scalar: bool) -> DfResult<ColumnarValue> {
 
 /// PostgreSQL's refusal of a call that no function fits.
 pub fn no_function(name: &str, arg_types: &[String]) -> Error {
-    Error::new(ErrorKind::UndefinedFunction, format!("function {name}({}) does not exist", arg_types.join(", ")))
-        .with_hint("No function matches the given name and argument types. You might need to add explicit type casts.")
+    Error::new(
+        ErrorKind::UndefinedFunction,
+        format!("function {name}({}) does not exist", arg_types.join(", ")),
+    )
+    .with_hint(
+        "No function matches the given name and argument types. You might need to add explicit type casts.",
+    )
 }
 
 /// PostgreSQL's refusal of an operator that no types fit.
@@ -194,6 +205,7 @@ pub fn no_operator(left: Option<&str>, op: &str, right: &str) -> Error {
         Some(left) => format!("operator does not exist: {left} {op} {right}"),
         None => format!("operator does not exist: {op} {right}"),
     };
-    Error::new(ErrorKind::UndefinedFunction, message)
-        .with_hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
+    Error::new(ErrorKind::UndefinedFunction, message).with_hint(
+        "No operator matches the given name and argument types. You might need to add explicit type casts.",
+    )
 }

@@ -23,7 +23,9 @@ const PRODUCT_SCALE: i8 = 20;
 pub fn arithmetic(op: &str, left: Expr, right: Expr, left_type: &DataType, right_type: &DataType) -> Expr {
     let args = vec![left, right];
     match (left_type, right_type) {
-        (DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)) => numeric_arithmetic(op, args, (*p1, *s1), (*p2, *s2)),
+        (DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)) => {
+            numeric_arithmetic(op, args, (*p1, *s1), (*p2, *s2))
+        }
         (DataType::Float32 | DataType::Float64, _) => native(op, left_type.clone(), float_kernel(op), args),
         _ => native(op, left_type.clone(), int_kernel(op), args),
     }
@@ -41,7 +43,12 @@ fn numeric_arithmetic(op: &str, args: Vec<Expr>, (p1, s1): (u8, i8), (p2, s2): (
         "*" => {
             let s = (i16::from(s1) + i16::from(s2)).min(i16::from(PRODUCT_SCALE.max(s1).max(s2))) as i8;
             let p = precision(i16::from(p1) + i16::from(p2) + 1);
-            native(op, DataType::Decimal128(if s < s1 + s2 { 38 } else { p.max(s as u8) }, s), numeric_mul, args)
+            native(
+                op,
+                DataType::Decimal128(if s < s1 + s2 { 38 } else { p.max(s as u8) }, s),
+                numeric_mul,
+                args,
+            )
         }
         "/" => native_quotient(op, DataType::Decimal128(38, DIVISION_SCALE), numeric_div, args),
         _ => native(op, DataType::Decimal128(38, s1.max(s2)), numeric_rem, args),
@@ -231,7 +238,11 @@ fn factor(from: i8, to: i8) -> i128 {
     10i128.pow(u32::try_from(i32::from(to) - i32::from(from)).unwrap_or(0).min(38))
 }
 
-fn numeric_sum(args: &ScalarFunctionArgs, result: &DataType, op: fn(i128, i128) -> Option<i128>) -> DfResult<ColumnarValue> {
+fn numeric_sum(
+    args: &ScalarFunctionArgs,
+    result: &DataType,
+    op: fn(i128, i128) -> Option<i128>,
+) -> DfResult<ColumnarValue> {
     let (s1, s2) = scales(args);
     let s = s1.max(s2);
     let (f1, f2) = (factor(s1, s), factor(s2, s));
@@ -269,7 +280,9 @@ fn numeric_sum_checked(args: &ScalarFunctionArgs, result: &DataType) -> DfResult
 /// Exact: digits beyond the result's scale must be zero, otherwise the product does not fit (22003).
 fn numeric_mul(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
     let (s1, s2) = scales(args);
-    let DataType::Decimal128(_, s) = result else { return Err(df_error(Error::internal("product is not numeric"))) };
+    let DataType::Decimal128(_, s) = result else {
+        return Err(df_error(Error::internal("product is not numeric")));
+    };
     let surplus = i32::from(s1) + i32::from(s2) - i32::from(*s);
     if surplus <= 0 {
         return decimal_op(args, result, |a, b| a.checked_mul(b).ok_or_else(overflow));
@@ -287,7 +300,9 @@ fn numeric_mul(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Columna
 /// The quotient at scale 20, rounded half away from zero.
 fn numeric_div(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
     let (s1, s2) = scales(args);
-    let DataType::Decimal128(_, s) = result else { return Err(df_error(Error::internal("quotient is not numeric"))) };
+    let DataType::Decimal128(_, s) = result else {
+        return Err(df_error(Error::internal("quotient is not numeric")));
+    };
     // a / 10^s1 divided by b / 10^s2, at scale s: a * 10^(s - s1 + s2) / b
     let shift = i32::from(*s) - i32::from(s1) + i32::from(s2);
     let (up, down) = (pow10(shift.max(0).unsigned_abs()), pow10((-shift).max(0).unsigned_abs()));
@@ -338,13 +353,19 @@ pub fn floor_numeric(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<C
     })
 }
 
-fn rescale(args: &ScalarFunctionArgs, result: &DataType, div: fn(i256, i256) -> i256) -> DfResult<ColumnarValue> {
+fn rescale(
+    args: &ScalarFunctionArgs,
+    result: &DataType,
+    div: fn(i256, i256) -> i256,
+) -> DfResult<ColumnarValue> {
     let (arrays, scalar) = as_arrays(args)?;
     let (from, _) = match arrays[0].data_type() {
         DataType::Decimal128(_, s) => (*s, ()),
         other => return Err(df_error(Error::internal(format!("{other} is not numeric")))),
     };
-    let DataType::Decimal128(_, to) = result else { return Err(df_error(Error::internal("result is not numeric"))) };
+    let DataType::Decimal128(_, to) = result else {
+        return Err(df_error(Error::internal("result is not numeric")));
+    };
     // A negative second argument rounds left of the point: the value keeps its scale, digits become zero.
     let digits = match arrays.get(1) {
         Some(d) if !d.is_null(0) => i32::from(d.as_primitive::<Int32Type>().value(0) as i8),

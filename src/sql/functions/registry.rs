@@ -44,12 +44,57 @@ pub struct Overload {
 
 /// Functions whose typing has rules of its own; the binder knows them.
 pub const SPECIAL: &[&str] = &[
-    "coalesce", "greatest", "least", "nullif", "concat", "concat_ws", "pg_typeof", "now", "current_timestamp",
-    "transaction_timestamp", "statement_timestamp", "clock_timestamp", "mz_now", "proctime", "localtimestamp", "current_date", "current_time",
-    "version", "current_database", "current_catalog", "current_schema", "current_user", "session_user", "user",
-    "current_role", "extract", "date_part", "round", "trunc", "ceil", "ceiling", "floor", "abs", "mod", "sign",
-    "random", "gen_random_uuid", "timezone", "array_length", "cardinality", "array_to_string", "array_position",
-    "make_array", "any_op", "all_op", "array_append", "array_cat", "array_prepend", "pg_neg", "jsonb_build_object", "num_nonnulls",
+    "coalesce",
+    "greatest",
+    "least",
+    "nullif",
+    "concat",
+    "concat_ws",
+    "pg_typeof",
+    "now",
+    "current_timestamp",
+    "transaction_timestamp",
+    "statement_timestamp",
+    "clock_timestamp",
+    "mz_now",
+    "proctime",
+    "localtimestamp",
+    "current_date",
+    "current_time",
+    "version",
+    "current_database",
+    "current_catalog",
+    "current_schema",
+    "current_user",
+    "session_user",
+    "user",
+    "current_role",
+    "extract",
+    "date_part",
+    "round",
+    "trunc",
+    "ceil",
+    "ceiling",
+    "floor",
+    "abs",
+    "mod",
+    "sign",
+    "random",
+    "gen_random_uuid",
+    "timezone",
+    "array_length",
+    "cardinality",
+    "array_to_string",
+    "array_position",
+    "make_array",
+    "any_op",
+    "all_op",
+    "array_append",
+    "array_cat",
+    "array_prepend",
+    "pg_neg",
+    "jsonb_build_object",
+    "num_nonnulls",
 ];
 
 /// Whether each call may give another value.
@@ -155,7 +200,8 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
         _ => 0,
     };
     match name {
-        "=" | "<>" | "<" | "<=" | ">" | ">=" | "~" | "~*" | "!~" | "!~*" | "@>" | "<@" | "&&" | "any_op" | "all_op" | "?" => DataType::Boolean,
+        "=" | "<>" | "<" | "<=" | ">" | ">=" | "~" | "~*" | "!~" | "!~*" | "@>" | "<@" | "&&" | "any_op"
+        | "all_op" | "?" => DataType::Boolean,
         "||" | "->>" | "#>>" | "concat" | "concat_ws" | "->" | "#>" => match args.first() {
             Some(list @ DataType::List(_)) => list.clone(),
             _ => DataType::Utf8,
@@ -175,9 +221,13 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
             [DataType::Null | DataType::Utf8, t] | [t, _] | [t] => t.clone(),
             _ => DataType::Null,
         },
-        "now" | "current_timestamp" | "transaction_timestamp" | "statement_timestamp" | "clock_timestamp" | "mz_now" | "proctime" => {
-            PgType::TIMESTAMPTZ.arrow()
-        }
+        "now"
+        | "current_timestamp"
+        | "transaction_timestamp"
+        | "statement_timestamp"
+        | "clock_timestamp"
+        | "mz_now"
+        | "proctime" => PgType::TIMESTAMPTZ.arrow(),
         "localtimestamp" => PgType::TIMESTAMP.arrow(),
         "current_date" => DataType::Date32,
         "extract" => DataType::Decimal128(38, 6),
@@ -195,13 +245,20 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
         ))),
         "coalesce" | "greatest" | "least" | "nullif" => {
             let typed = |t: &&DataType| !matches!(t, DataType::Null | DataType::Utf8);
-            args.iter().filter(typed).max_by_key(|t| numeric_rank(t)).or(args.first()).cloned().unwrap_or(DataType::Null)
+            args.iter()
+                .filter(typed)
+                .max_by_key(|t| numeric_rank(t))
+                .or(args.first())
+                .cloned()
+                .unwrap_or(DataType::Null)
         }
-        "round" | "trunc" | "ceil" | "ceiling" | "floor" | "abs" | "mod" | "sign" | "pg_neg" => match args.first() {
-            Some(t @ (DataType::Decimal128(..) | DataType::Float32)) => t.clone(),
-            Some(t) if matches!(name, "abs" | "mod" | "pg_neg") => t.clone(),
-            _ => DataType::Float64,
-        },
+        "round" | "trunc" | "ceil" | "ceiling" | "floor" | "abs" | "mod" | "sign" | "pg_neg" => {
+            match args.first() {
+                Some(t @ (DataType::Decimal128(..) | DataType::Float32)) => t.clone(),
+                Some(t) if matches!(name, "abs" | "mod" | "pg_neg") => t.clone(),
+                _ => DataType::Float64,
+            }
+        }
         _ => match overloads(name) {
             Some(all) => {
                 let types: Vec<Option<PgType>> = args

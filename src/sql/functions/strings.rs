@@ -93,8 +93,11 @@ pub fn byte_length(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<Columnar
 pub fn substring_regex(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
     let pattern_args = ScalarFunctionArgs { args: args.args.clone(), ..args.clone() };
     let (arrays, scalar) = as_arrays(&pattern_args)?;
-    let matches = arrow::compute::regexp_match(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>(), None)
-        .map_err(|e| df_error(Error::new(ErrorKind::InvalidRegex, format!("invalid regular expression: {e}"))))?;
+    let matches =
+        arrow::compute::regexp_match(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>(), None)
+            .map_err(|e| {
+                df_error(Error::new(ErrorKind::InvalidRegex, format!("invalid regular expression: {e}")))
+            })?;
     let lists = matches.as_list::<i32>();
     let out: StringArray = (0..lists.len())
         .map(|row| {
@@ -128,7 +131,11 @@ pub fn quote_ident(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<Columnar
 pub fn quote_literal(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
     map_text(args, |v| {
         let quoted = v.replace('\'', "''");
-        if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+        if quoted.contains('\\') {
+            format!("E'{}'", quoted.replace('\\', "\\\\"))
+        } else {
+            format!("'{quoted}'")
+        }
     })
 }
 

@@ -72,7 +72,11 @@ impl PartitionEvaluator for Evaluator {
     fn evaluate_all(&mut self, _values: &[ArrayRef], num_rows: usize) -> DfResult<ArrayRef> {
         Ok(Arc::new(Int64Array::from_iter_values(1..=num_rows as i64)))
     }
-    fn evaluate_all_with_rank(&self, num_rows: usize, ranks_in_partition: &[Range<usize>]) -> DfResult<ArrayRef> {
+    fn evaluate_all_with_rank(
+        &self,
+        num_rows: usize,
+        ranks_in_partition: &[Range<usize>],
+    ) -> DfResult<ArrayRef> {
         let mut out = Vec::with_capacity(num_rows);
         for (peers, range) in ranks_in_partition.iter().enumerate() {
             let rank = if self.name == "rank" { range.start } else { peers };
