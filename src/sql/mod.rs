@@ -9,6 +9,7 @@ mod dialect;
 mod guard;
 mod parser;
 pub mod statement;
+pub mod system;
 
 pub use parser::parse;
 pub use parser::parse_expression;
