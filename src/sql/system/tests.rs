@@ -103,7 +103,7 @@ fn catalog() -> Catalog {
 fn parse(sql: &str) -> Box<ast::Query> {
     let mut all = crate::sql::parse(sql).unwrap_or_else(|e| panic!("{e:?}: {sql}"));
     match all.pop().map(|p| p.statement) {
-        Some(Statement::Query(q)) => q.ast,
+        Some(Statement::Query(q)) => q,
         other => panic!("{other:?}"),
     }
 }
