@@ -31,6 +31,7 @@ pub mod session;
 pub mod show;
 pub mod subscribe;
 pub mod subscription;
+mod system;
 pub mod transaction;
 pub mod watermark;
 

@@ -162,7 +162,7 @@ impl Session {
         let Statement::Query(query) = parsed.statement() else {
             return Err(Error::internal("not a query"));
         };
-        if let Some(answer) = self.catalog_answer(query, &params).await? {
+        if let Some(answer) = self.catalog_answer(query, &params)? {
             return Ok(answer);
         }
         let given: Vec<u32> = Vec::new();
@@ -347,24 +347,4 @@ fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> 
         })
         .collect::<Result<Vec<_>>>()?;
     read::lookup::lookup(relation, &point.columns, &keys, &point.projection, snapshot.pin.epoch()).map(Some)
-}
-
-impl Session {
-    /// The types of a query that the catalog's evaluator answers.
-    fn catalog_description(
-        &mut self,
-        _query: &crate::sql::Query,
-        _given: &[u32],
-    ) -> Result<Option<Description>> {
-        Ok(None)
-    }
-
-    /// The answer to a question about the catalog.
-    async fn catalog_answer(
-        &mut self,
-        _query: &crate::sql::Query,
-        _params: &[ScalarValue],
-    ) -> Result<Option<Outcome>> {
-        Ok(None)
-    }
 }

@@ -49,6 +49,7 @@ pub struct Server {
 }
 
 pub(super) struct Inner {
+    started: EventTime,
     pub(super) settings: ServerSettings,
     pub(super) query_state: Arc<SessionState>,
     pub(super) query_runtime: tokio::runtime::Handle,
@@ -132,6 +133,7 @@ impl Server {
             .enable_all()
             .build()?;
         let inner = Inner {
+            started: shared.clock.now(),
             query_state: Arc::new(read::query::session_state(1)?),
             query_runtime: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -151,6 +153,11 @@ impl Server {
     /// Whether writes are accepted (the log is sound).
     pub fn is_accepting(&self) -> bool {
         self.shared.figures.is_accepting()
+    }
+
+    /// When it was opened.
+    pub fn started(&self) -> EventTime {
+        self.inner.started
     }
 
     /// Connected sessions.
