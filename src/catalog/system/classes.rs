@@ -140,7 +140,8 @@ fn push_object<'a>(
     match &object.body {
         ObjectBody::Index { on, columns, .. } => {
             if let Some(table) = state.catalog.get(*on) {
-                attributes = columns.iter().filter_map(|c| table.columns.get(*c)).map(indexed_attribute).collect();
+                attributes =
+                    columns.iter().filter_map(|c| table.columns.get(*c)).map(indexed_attribute).collect();
             }
         }
         ObjectBody::Table { primary_key, checks: all, .. } => {
@@ -264,8 +265,22 @@ fn pg_foreign_table(table: &mut Rows<'_>, state: &SystemState<'_>) {
 
 fn pg_class(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(&[
-        "oid", "relname", "relnamespace", "reltype", "relowner", "relam", "relfilenode", "reltuples", "relhasindex",
-        "relpersistence", "relkind", "relnatts", "relchecks", "relhasrules", "relispopulated", "relreplident",
+        "oid",
+        "relname",
+        "relnamespace",
+        "reltype",
+        "relowner",
+        "relam",
+        "relfilenode",
+        "reltuples",
+        "relhasindex",
+        "relpersistence",
+        "relkind",
+        "relnatts",
+        "relchecks",
+        "relhasrules",
+        "relispopulated",
+        "relreplident",
     ]);
     for class in classes(state) {
         let am = match class.kind {
@@ -273,7 +288,8 @@ fn pg_class(table: &mut Rows<'_>, state: &SystemState<'_>) {
             'i' => BTREE,
             _ => 0,
         };
-        let row_type = if class.object.is_some() && class.kind != 'i' { oids::row_type(class.oid) } else { 0 };
+        let row_type =
+            if class.object.is_some() && class.kind != 'i' { oids::row_type(class.oid) } else { 0 };
         let count = class.object.and_then(|o| (state.row_count)(o.id));
         table.push([
             class.oid.into(),
@@ -298,8 +314,23 @@ fn pg_class(table: &mut Rows<'_>, state: &SystemState<'_>) {
 
 fn pg_attribute(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(&[
-        "attrelid", "attname", "atttypid", "attstattarget", "attlen", "attnum", "attndims", "attcacheoff", "atttypmod",
-        "attbyval", "attalign", "attstorage", "attnotnull", "atthasdef", "attgenerated", "attislocal", "attcollation",
+        "attrelid",
+        "attname",
+        "atttypid",
+        "attstattarget",
+        "attlen",
+        "attnum",
+        "attndims",
+        "attcacheoff",
+        "atttypmod",
+        "attbyval",
+        "attalign",
+        "attstorage",
+        "attnotnull",
+        "atthasdef",
+        "attgenerated",
+        "attislocal",
+        "attcollation",
     ]);
     for class in classes(state) {
         for (number, a) in (1i64..).zip(class.attributes) {
@@ -331,9 +362,31 @@ fn pg_attribute(table: &mut Rows<'_>, state: &SystemState<'_>) {
 }
 
 const TYPE_COLUMNS: &[&str] = &[
-    "oid", "typname", "typnamespace", "typowner", "typlen", "typbyval", "typtype", "typcategory", "typispreferred",
-    "typisdefined", "typdelim", "typrelid", "typsubscript", "typelem", "typarray", "typinput", "typoutput",
-    "typreceive", "typsend", "typmodin", "typmodout", "typalign", "typstorage", "typbasetype", "typtypmod",
+    "oid",
+    "typname",
+    "typnamespace",
+    "typowner",
+    "typlen",
+    "typbyval",
+    "typtype",
+    "typcategory",
+    "typispreferred",
+    "typisdefined",
+    "typdelim",
+    "typrelid",
+    "typsubscript",
+    "typelem",
+    "typarray",
+    "typinput",
+    "typoutput",
+    "typreceive",
+    "typsend",
+    "typmodin",
+    "typmodout",
+    "typalign",
+    "typstorage",
+    "typbasetype",
+    "typtypmod",
     "typcollation",
 ];
 
@@ -345,10 +398,32 @@ fn pg_type(table: &mut Rows<'_>, state: &SystemState<'_>) {
         let text = |i: usize| Value::from(t.fields.get(i).copied().unwrap_or_default());
         let namespace = if t.namespace == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA };
         table.push([
-            t.oid.into(), t.name.into(), namespace.into(), OWNER.into(), t.len.into(), flag(4), t.kind.into(),
-            t.category.into(), flag(7), true.into(), text(8), 0.into(), number(17), t.elem.into(), t.array.into(),
-            number(11), number(12), number(13), number(14), number(15), number(16), text(18), text(19), number(20),
-            number(21), number(22),
+            t.oid.into(),
+            t.name.into(),
+            namespace.into(),
+            OWNER.into(),
+            t.len.into(),
+            flag(4),
+            t.kind.into(),
+            t.category.into(),
+            flag(7),
+            true.into(),
+            text(8),
+            0.into(),
+            number(17),
+            t.elem.into(),
+            t.array.into(),
+            number(11),
+            number(12),
+            number(13),
+            number(14),
+            number(15),
+            number(16),
+            text(18),
+            text(19),
+            number(20),
+            number(21),
+            number(22),
         ]);
     }
     let schemas = namespaces(state);
@@ -363,10 +438,32 @@ fn pg_type(table: &mut Rows<'_>, state: &SystemState<'_>) {
         ] {
             let [input, output, receive, send] = io.map(Value::from);
             table.push([
-                oid.into(), name.into(), schema.into(), OWNER.into(), (-1).into(), false.into(), kind.into(),
-                category.into(), false.into(), true.into(), ",".into(), relation.into(), subscript.into(), elem.into(),
-                array.into(), input, output, receive, send, 0.into(), 0.into(), "d".into(), "x".into(), 0.into(),
-                (-1).into(), 0.into(),
+                oid.into(),
+                name.into(),
+                schema.into(),
+                OWNER.into(),
+                (-1).into(),
+                false.into(),
+                kind.into(),
+                category.into(),
+                false.into(),
+                true.into(),
+                ",".into(),
+                relation.into(),
+                subscript.into(),
+                elem.into(),
+                array.into(),
+                input,
+                output,
+                receive,
+                send,
+                0.into(),
+                0.into(),
+                "d".into(),
+                "x".into(),
+                0.into(),
+                (-1).into(),
+                0.into(),
             ]);
         }
     }
@@ -390,8 +487,20 @@ fn operator_class(type_oid: u32) -> i64 {
 
 fn pg_index(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(&[
-        "indexrelid", "indrelid", "indnatts", "indnkeyatts", "indisunique", "indisprimary", "indimmediate",
-        "indisvalid", "indisready", "indislive", "indkey", "indcollation", "indclass", "indoption",
+        "indexrelid",
+        "indrelid",
+        "indnatts",
+        "indnkeyatts",
+        "indisunique",
+        "indisprimary",
+        "indimmediate",
+        "indisvalid",
+        "indisready",
+        "indislive",
+        "indkey",
+        "indcollation",
+        "indclass",
+        "indoption",
     ]);
     let mut push = |index: u32, relation: &Object, columns: &[usize], unique: bool, primary: bool| {
         let type_of = |c: &usize| relation.columns.get(*c).map_or(0, |c| c.type_oid);
@@ -432,8 +541,20 @@ fn pg_index(table: &mut Rows<'_>, state: &SystemState<'_>) {
 
 fn pg_constraint(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(&[
-        "oid", "conname", "connamespace", "contype", "convalidated", "conrelid", "conindid", "confupdtype",
-        "confdeltype", "confmatchtype", "conislocal", "connoinherit", "conkey", "conbin",
+        "oid",
+        "conname",
+        "connamespace",
+        "contype",
+        "convalidated",
+        "conrelid",
+        "conindid",
+        "confupdtype",
+        "confdeltype",
+        "confmatchtype",
+        "conislocal",
+        "connoinherit",
+        "conkey",
+        "conbin",
     ]);
     let schemas = namespaces(state);
     for object in state.catalog.objects() {
@@ -441,8 +562,20 @@ fn pg_constraint(table: &mut Rows<'_>, state: &SystemState<'_>) {
         let schema = schemas.get(&object.schema).copied().unwrap_or_default();
         let mut push = |oid: u32, name: String, kind: char, index: u32, key: Value, text: Value| {
             table.push([
-                oid.into(), name.into(), schema.into(), kind.into(), true.into(), object.id.0.into(), index.into(),
-                " ".into(), " ".into(), " ".into(), true.into(), true.into(), key, text,
+                oid.into(),
+                name.into(),
+                schema.into(),
+                kind.into(),
+                true.into(),
+                object.id.0.into(),
+                index.into(),
+                " ".into(),
+                " ".into(),
+                " ".into(),
+                true.into(),
+                true.into(),
+                key,
+                text,
             ]);
         };
         if !primary_key.is_empty() {
@@ -462,7 +595,12 @@ fn pg_attrdef(table: &mut Rows<'_>, state: &SystemState<'_>) {
     for object in state.catalog.objects() {
         for (i, column) in object.columns.iter().enumerate() {
             if let Some(text) = column.default.as_ref().or(column.generated.as_ref()) {
-                table.push([oids::default(object.id.0, i + 1).into(), object.id.0.into(), (i + 1).into(), text.into()]);
+                table.push([
+                    oids::default(object.id.0, i + 1).into(),
+                    object.id.0.into(),
+                    (i + 1).into(),
+                    text.into(),
+                ]);
             }
         }
     }
@@ -487,11 +625,26 @@ fn is_view(object: &Object) -> bool {
 }
 
 fn pg_rewrite(table: &mut Rows<'_>, state: &SystemState<'_>) {
-    table.columns(&["oid", "rulename", "ev_class", "ev_type", "ev_enabled", "is_instead", "ev_qual", "ev_action"]);
+    table.columns(&[
+        "oid",
+        "rulename",
+        "ev_class",
+        "ev_type",
+        "ev_enabled",
+        "is_instead",
+        "ev_qual",
+        "ev_action",
+    ]);
     for object in state.catalog.objects().filter(|o| is_view(o)) {
         table.push([
-            oids::rule(object.id.0).into(), "_RETURN".into(), object.id.0.into(), "1".into(), "O".into(), true.into(),
-            "<>".into(), object.ddl.as_str().into(),
+            oids::rule(object.id.0).into(),
+            "_RETURN".into(),
+            object.id.0.into(),
+            "1".into(),
+            "O".into(),
+            true.into(),
+            "<>".into(),
+            object.ddl.as_str().into(),
         ]);
     }
 }
@@ -503,18 +656,36 @@ fn pg_depend(table: &mut Rows<'_>, state: &SystemState<'_>) {
         if is_view(object) {
             let rule = oids::rule(id);
             table.push([
-                REWRITE.into(), rule.into(), 0.into(), CLASS.into(), id.into(), 0.into(), "i".into(),
+                REWRITE.into(),
+                rule.into(),
+                0.into(),
+                CLASS.into(),
+                id.into(),
+                0.into(),
+                "i".into(),
             ]);
             for on in &object.depends_on {
                 table.push([
-                    REWRITE.into(), rule.into(), 0.into(), CLASS.into(), on.0.into(), 0.into(), "n".into(),
+                    REWRITE.into(),
+                    rule.into(),
+                    0.into(),
+                    CLASS.into(),
+                    on.0.into(),
+                    0.into(),
+                    "n".into(),
                 ]);
             }
         }
         if let ObjectBody::Index { on, columns, .. } = &object.body {
             for column in columns {
                 table.push([
-                    CLASS.into(), id.into(), 0.into(), CLASS.into(), on.0.into(), (*column + 1).into(), "a".into(),
+                    CLASS.into(),
+                    id.into(),
+                    0.into(),
+                    CLASS.into(),
+                    on.0.into(),
+                    (*column + 1).into(),
+                    "a".into(),
                 ]);
             }
         }

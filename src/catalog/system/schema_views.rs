@@ -36,17 +36,33 @@ pub(super) fn fill_pg_views<'a>(mut table: Rows<'a>, state: &SystemState<'_>) ->
     match table.relation.name {
         "pg_tables" => {
             table.columns(&[
-                "schemaname", "tablename", "tableowner", "hasindexes", "hasrules", "hastriggers", "rowsecurity",
+                "schemaname",
+                "tablename",
+                "tableowner",
+                "hasindexes",
+                "hasrules",
+                "hastriggers",
+                "rowsecurity",
             ]);
             for (o, _) in relations(state).filter(|(_, kind)| *kind == 'r') {
                 table.push([
-                    o.schema.as_str().into(), o.name.as_str().into(), state.user.into(), has_index(state, o).into(),
-                    false.into(), false.into(), false.into(),
+                    o.schema.as_str().into(),
+                    o.name.as_str().into(),
+                    state.user.into(),
+                    has_index(state, o).into(),
+                    false.into(),
+                    false.into(),
+                    false.into(),
                 ]);
             }
             for r in super::relations().iter().filter(|r| r.kind == 'r') {
                 table.push([
-                    r.schema.into(), r.name.into(), state.user.into(), false.into(), false.into(), false.into(),
+                    r.schema.into(),
+                    r.name.into(),
+                    state.user.into(),
+                    false.into(),
+                    false.into(),
+                    false.into(),
                     false.into(),
                 ]);
             }
@@ -55,7 +71,10 @@ pub(super) fn fill_pg_views<'a>(mut table: Rows<'a>, state: &SystemState<'_>) ->
             table.columns(&["schemaname", "viewname", "viewowner", "definition"]);
             for (o, _) in relations(state).filter(|(_, kind)| *kind == 'v') {
                 table.push([
-                    o.schema.as_str().into(), o.name.as_str().into(), state.user.into(), query_of(o).into(),
+                    o.schema.as_str().into(),
+                    o.name.as_str().into(),
+                    state.user.into(),
+                    query_of(o).into(),
                 ]);
             }
             for r in super::relations().iter().filter(|r| r.kind == 'v') {
@@ -63,11 +82,22 @@ pub(super) fn fill_pg_views<'a>(mut table: Rows<'a>, state: &SystemState<'_>) ->
             }
         }
         "pg_matviews" => {
-            table.columns(&["schemaname", "matviewname", "matviewowner", "hasindexes", "ispopulated", "definition"]);
+            table.columns(&[
+                "schemaname",
+                "matviewname",
+                "matviewowner",
+                "hasindexes",
+                "ispopulated",
+                "definition",
+            ]);
             for (o, _) in relations(state).filter(|(_, kind)| *kind == 'm') {
                 table.push([
-                    o.schema.as_str().into(), o.name.as_str().into(), state.user.into(), has_index(state, o).into(),
-                    true.into(), query_of(o).into(),
+                    o.schema.as_str().into(),
+                    o.name.as_str().into(),
+                    state.user.into(),
+                    has_index(state, o).into(),
+                    true.into(),
+                    query_of(o).into(),
                 ]);
             }
         }
@@ -98,7 +128,9 @@ fn pg_indexes(table: &mut Rows<'_>, state: &SystemState<'_>) {
             _ => continue,
         };
         table.push([
-            on.schema.as_str().into(), on.name.as_str().into(), name.into(),
+            on.schema.as_str().into(),
+            on.name.as_str().into(),
+            name.into(),
             index_definition(state.catalog, index, 0).into(),
         ]);
     }
@@ -121,13 +153,29 @@ pub(super) fn fill_information_schema<'a>(
         }
         "views" => {
             table.columns(&[
-                "table_catalog", "table_schema", "table_name", "view_definition", "check_option", "is_updatable",
-                "is_insertable_into", "is_trigger_updatable", "is_trigger_deletable", "is_trigger_insertable_into",
+                "table_catalog",
+                "table_schema",
+                "table_name",
+                "view_definition",
+                "check_option",
+                "is_updatable",
+                "is_insertable_into",
+                "is_trigger_updatable",
+                "is_trigger_deletable",
+                "is_trigger_insertable_into",
             ]);
             for (o, _) in relations(state).filter(|(_, kind)| *kind == 'v') {
                 table.push([
-                    database(), o.schema.as_str().into(), o.name.as_str().into(), query_of(o).into(), "NONE".into(),
-                    "NO".into(), "NO".into(), "NO".into(), "NO".into(), "NO".into(),
+                    database(),
+                    o.schema.as_str().into(),
+                    o.name.as_str().into(),
+                    query_of(o).into(),
+                    "NONE".into(),
+                    "NO".into(),
+                    "NO".into(),
+                    "NO".into(),
+                    "NO".into(),
+                    "NO".into(),
                 ]);
             }
         }
@@ -138,13 +186,23 @@ pub(super) fn fill_information_schema<'a>(
             for (o, _) in relations(state) {
                 if let ObjectBody::Table { checks, .. } = &o.body {
                     for (name, text) in checks {
-                        table.push([database(), o.schema.as_str().into(), name.into(), format!("({text})").into()]);
+                        table.push([
+                            database(),
+                            o.schema.as_str().into(),
+                            name.into(),
+                            format!("({text})").into(),
+                        ]);
                     }
                 }
             }
         }
         "character_sets" => {
-            table.columns(&["character_set_name", "character_repertoire", "form_of_use", "default_collate_catalog"]);
+            table.columns(&[
+                "character_set_name",
+                "character_repertoire",
+                "form_of_use",
+                "default_collate_catalog",
+            ]);
             table.push(["UTF8".into(), "UCS".into(), "UTF8".into(), database()]);
         }
         "information_schema_catalog_name" => {
@@ -166,7 +224,14 @@ fn standard<'a>(state: &'a SystemState<'_>) -> impl Iterator<Item = (&'a Object,
 }
 
 fn tables(table: &mut Rows<'_>, state: &SystemState<'_>) {
-    table.columns(&["table_catalog", "table_schema", "table_name", "table_type", "is_insertable_into", "is_typed"]);
+    table.columns(&[
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "table_type",
+        "is_insertable_into",
+        "is_typed",
+    ]);
     let kind_name = |kind| match kind {
         'r' => "BASE TABLE",
         'f' => "FOREIGN",
@@ -175,23 +240,51 @@ fn tables(table: &mut Rows<'_>, state: &SystemState<'_>) {
     for (o, kind) in standard(state) {
         let insertable = if matches!(o.body, ObjectBody::Table { .. }) { "YES" } else { "NO" };
         table.push([
-            state.database.into(), o.schema.as_str().into(), o.name.as_str().into(), kind_name(kind).into(),
-            insertable.into(), "NO".into(),
+            state.database.into(),
+            o.schema.as_str().into(),
+            o.name.as_str().into(),
+            kind_name(kind).into(),
+            insertable.into(),
+            "NO".into(),
         ]);
     }
     for r in super::relations() {
         table.push([
-            state.database.into(), r.schema.into(), r.name.into(), kind_name(r.kind).into(), "NO".into(), "NO".into(),
+            state.database.into(),
+            r.schema.into(),
+            r.name.into(),
+            kind_name(r.kind).into(),
+            "NO".into(),
+            "NO".into(),
         ]);
     }
 }
 
 const COLUMN_COLUMNS: &[&str] = &[
-    "table_catalog", "table_schema", "table_name", "column_name", "ordinal_position", "column_default", "is_nullable",
-    "data_type", "character_maximum_length", "character_octet_length", "numeric_precision",
-    "numeric_precision_radix", "numeric_scale", "datetime_precision", "udt_catalog", "udt_schema", "udt_name",
-    "dtd_identifier", "is_self_referencing", "is_identity", "identity_cycle", "is_generated",
-    "generation_expression", "is_updatable",
+    "table_catalog",
+    "table_schema",
+    "table_name",
+    "column_name",
+    "ordinal_position",
+    "column_default",
+    "is_nullable",
+    "data_type",
+    "character_maximum_length",
+    "character_octet_length",
+    "numeric_precision",
+    "numeric_precision_radix",
+    "numeric_scale",
+    "datetime_precision",
+    "udt_catalog",
+    "udt_schema",
+    "udt_name",
+    "dtd_identifier",
+    "is_self_referencing",
+    "is_identity",
+    "identity_cycle",
+    "is_generated",
+    "generation_expression",
+    "is_updatable",
 ];
 
 fn columns(table: &mut Rows<'_>, state: &SystemState<'_>) {
@@ -236,7 +329,8 @@ fn push_column(
     };
     let text = matches!(pg.oid, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME);
     let length = pg.max_chars().map(|n| Value::from(n)).unwrap_or_default();
-    let octets = if text { pg.max_chars().map_or(Value::Int(1 << 30), |n| Value::from(4 * n)) } else { Value::Null };
+    let octets =
+        if text { pg.max_chars().map_or(Value::Int(1 << 30), |n| Value::from(4 * n)) } else { Value::Null };
     let (precision, radix, scale) = numeric_facts(pg);
     let fraction = match pg.oid {
         oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ | oid::INTERVAL => Some(6),
@@ -288,16 +382,32 @@ fn numeric_facts(pg: PgType) -> (Option<i64>, Option<i64>, Option<i64>) {
 
 fn table_constraints(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(&[
-        "constraint_catalog", "constraint_schema", "constraint_name", "table_catalog", "table_schema", "table_name",
-        "constraint_type", "is_deferrable", "initially_deferred", "enforced",
+        "constraint_catalog",
+        "constraint_schema",
+        "constraint_name",
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "constraint_type",
+        "is_deferrable",
+        "initially_deferred",
+        "enforced",
     ]);
     for (o, _) in relations(state) {
         let ObjectBody::Table { primary_key, checks, .. } = &o.body else { continue };
         let key = (!primary_key.is_empty()).then(|| (primary_key_name(&o.name), "PRIMARY KEY"));
         for (name, kind) in key.into_iter().chain(checks.iter().map(|(n, _)| (n.clone(), "CHECK"))) {
             table.push([
-                state.database.into(), o.schema.as_str().into(), name.into(), state.database.into(),
-                o.schema.as_str().into(), o.name.as_str().into(), kind.into(), "NO".into(), "NO".into(), "YES".into(),
+                state.database.into(),
+                o.schema.as_str().into(),
+                name.into(),
+                state.database.into(),
+                o.schema.as_str().into(),
+                o.name.as_str().into(),
+                kind.into(),
+                "NO".into(),
+                "NO".into(),
+                "YES".into(),
             ]);
         }
     }
@@ -306,7 +416,12 @@ fn table_constraints(table: &mut Rows<'_>, state: &SystemState<'_>) {
 fn key_columns(table: &mut Rows<'_>, state: &SystemState<'_>) {
     let ordered = table.relation.name == "key_column_usage";
     let mut names = vec![
-        "constraint_catalog", "constraint_schema", "constraint_name", "table_catalog", "table_schema", "table_name",
+        "constraint_catalog",
+        "constraint_schema",
+        "constraint_name",
+        "table_catalog",
+        "table_schema",
+        "table_name",
         "column_name",
     ];
     // The other view has no positions: the last value is then written twice.
@@ -317,8 +432,13 @@ fn key_columns(table: &mut Rows<'_>, state: &SystemState<'_>) {
         for (i, column) in primary_key.iter().enumerate() {
             let name = o.columns.get(*column).map(|c| c.name.as_str());
             table.push([
-                state.database.into(), o.schema.as_str().into(), primary_key_name(&o.name).into(),
-                state.database.into(), o.schema.as_str().into(), o.name.as_str().into(), name.into(),
+                state.database.into(),
+                o.schema.as_str().into(),
+                primary_key_name(&o.name).into(),
+                state.database.into(),
+                o.schema.as_str().into(),
+                o.name.as_str().into(),
+                name.into(),
                 if ordered { (i + 1).into() } else { name.into() },
             ]);
         }

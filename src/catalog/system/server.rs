@@ -43,47 +43,111 @@ pub(super) fn fill<'a>(mut table: Rows<'a>, state: &SystemState<'_>) -> Result<R
     match table.relation.name {
         "pg_database" => {
             table.columns(&[
-                "oid", "datname", "datdba", "encoding", "datlocprovider", "datallowconn", "datconnlimit",
-                "dattablespace", "datcollate", "datctype",
+                "oid",
+                "datname",
+                "datdba",
+                "encoding",
+                "datlocprovider",
+                "datallowconn",
+                "datconnlimit",
+                "dattablespace",
+                "datcollate",
+                "datctype",
             ]);
             table.push([
-                DATABASE_OID.into(), state.database.into(), OWNER.into(), 6.into(), "c".into(), true.into(),
-                (-1).into(), 1663.into(), "C.UTF-8".into(), "C.UTF-8".into(),
+                DATABASE_OID.into(),
+                state.database.into(),
+                OWNER.into(),
+                6.into(),
+                "c".into(),
+                true.into(),
+                (-1).into(),
+                1663.into(),
+                "C.UTF-8".into(),
+                "C.UTF-8".into(),
             ]);
         }
         "pg_roles" | "pg_authid" => {
             table.columns(&[
-                "oid", "rolname", "rolsuper", "rolinherit", "rolcreaterole", "rolcreatedb", "rolcanlogin",
-                "rolreplication", "rolconnlimit", "rolbypassrls", "rolpassword",
+                "oid",
+                "rolname",
+                "rolsuper",
+                "rolinherit",
+                "rolcreaterole",
+                "rolcreatedb",
+                "rolcanlogin",
+                "rolreplication",
+                "rolconnlimit",
+                "rolbypassrls",
+                "rolpassword",
             ]);
             table.push([
-                OWNER.into(), state.user.into(), true.into(), true.into(), true.into(), true.into(), true.into(),
-                true.into(), (-1).into(), true.into(), "********".into(),
+                OWNER.into(),
+                state.user.into(),
+                true.into(),
+                true.into(),
+                true.into(),
+                true.into(),
+                true.into(),
+                true.into(),
+                (-1).into(),
+                true.into(),
+                "********".into(),
             ]);
         }
         "pg_user" | "pg_shadow" => {
-            table.columns(&["usesysid", "usename", "usesuper", "usecreatedb", "userepl", "usebypassrls", "passwd"]);
+            table.columns(&[
+                "usesysid",
+                "usename",
+                "usesuper",
+                "usecreatedb",
+                "userepl",
+                "usebypassrls",
+                "passwd",
+            ]);
             table.push([
-                OWNER.into(), state.user.into(), true.into(), true.into(), true.into(), true.into(), "********".into(),
+                OWNER.into(),
+                state.user.into(),
+                true.into(),
+                true.into(),
+                true.into(),
+                true.into(),
+                "********".into(),
             ]);
         }
         "pg_am" => {
             table.columns(&["oid", "amname", "amhandler", "amtype"]);
-            for (oid, name, handler, kind) in [(2, "heap", 3, "t"), (403, "btree", 330, "i"), (405, "hash", 331, "i")] {
+            for (oid, name, handler, kind) in
+                [(2, "heap", 3, "t"), (403, "btree", 330, "i"), (405, "hash", 331, "i")]
+            {
                 table.push([oid.into(), name.into(), handler.into(), kind.into()]);
             }
         }
         "pg_collation" => {
             table.columns(&[
-                "oid", "collname", "collnamespace", "collowner", "collprovider", "collisdeterministic", "collencoding",
-                "collcollate", "collctype",
+                "oid",
+                "collname",
+                "collnamespace",
+                "collowner",
+                "collprovider",
+                "collisdeterministic",
+                "collencoding",
+                "collcollate",
+                "collctype",
             ]);
             for (oid, name, provider, locale) in
                 [(100, "default", "d", None), (950, "C", "c", Some("C")), (951, "POSIX", "c", Some("POSIX"))]
             {
                 table.push([
-                    oid.into(), name.into(), PG_CATALOG.into(), OWNER.into(), provider.into(), true.into(),
-                    (-1).into(), locale.into(), locale.into(),
+                    oid.into(),
+                    name.into(),
+                    PG_CATALOG.into(),
+                    OWNER.into(),
+                    provider.into(),
+                    true.into(),
+                    (-1).into(),
+                    locale.into(),
+                    locale.into(),
                 ]);
             }
         }
@@ -101,13 +165,27 @@ pub(super) fn fill<'a>(mut table: Rows<'a>, state: &SystemState<'_>) -> Result<R
         }
         "pg_opclass" => {
             table.columns(&[
-                "oid", "opcmethod", "opcname", "opcnamespace", "opcowner", "opcfamily", "opcintype", "opcdefault",
+                "oid",
+                "opcmethod",
+                "opcname",
+                "opcnamespace",
+                "opcowner",
+                "opcfamily",
+                "opcintype",
+                "opcdefault",
                 "opckeytype",
             ]);
             for c in operator_classes() {
                 table.push([
-                    c.oid.into(), 403.into(), c.name.into(), PG_CATALOG.into(), OWNER.into(), c.family.into(),
-                    c.input_type.into(), true.into(), c.key_type.into(),
+                    c.oid.into(),
+                    403.into(),
+                    c.name.into(),
+                    PG_CATALOG.into(),
+                    OWNER.into(),
+                    c.family.into(),
+                    c.input_type.into(),
+                    true.into(),
+                    c.key_type.into(),
                 ]);
             }
         }
@@ -117,7 +195,9 @@ pub(super) fn fill<'a>(mut table: Rows<'a>, state: &SystemState<'_>) -> Result<R
         "pg_stat_database" => {
             table.columns(&["datid", "datname", "numbackends", "stats_reset"]);
             table.push([
-                DATABASE_OID.into(), state.database.into(), state.sessions.len().into(),
+                DATABASE_OID.into(),
+                state.database.into(),
+                state.sessions.len().into(),
                 Value::Timestamp(state.started),
             ]);
         }
@@ -161,24 +241,60 @@ pub fn procedures() -> &'static [Procedure] {
 
 fn pg_proc(table: &mut Rows<'_>) {
     table.columns(&[
-        "oid", "proname", "pronamespace", "proowner", "prolang", "procost", "prokind", "provolatile", "proretset",
-        "proisstrict", "prorettype", "proargtypes", "pronargs", "proparallel", "prosrc",
+        "oid",
+        "proname",
+        "pronamespace",
+        "proowner",
+        "prolang",
+        "procost",
+        "prokind",
+        "provolatile",
+        "proretset",
+        "proisstrict",
+        "prorettype",
+        "proargtypes",
+        "pronargs",
+        "proparallel",
+        "prosrc",
     ]);
     for p in procedures() {
         let field = |i: usize| p.fields.get(i).copied().unwrap_or_default();
         table.push([
-            p.oid.into(), p.name.into(), PG_CATALOG.into(), OWNER.into(), 12.into(), 1.0.into(), field(2).into(),
-            field(3).into(), (field(4) == "1").into(), (field(5) == "1").into(), p.returns.into(),
-            Value::vector(p.arguments.iter().map(|a| Value::from(*a)).collect()), p.arguments.len().into(),
-            "s".into(), p.name.into(),
+            p.oid.into(),
+            p.name.into(),
+            PG_CATALOG.into(),
+            OWNER.into(),
+            12.into(),
+            1.0.into(),
+            field(2).into(),
+            field(3).into(),
+            (field(4) == "1").into(),
+            (field(5) == "1").into(),
+            p.returns.into(),
+            Value::vector(p.arguments.iter().map(|a| Value::from(*a)).collect()),
+            p.arguments.len().into(),
+            "s".into(),
+            p.name.into(),
         ]);
     }
 }
 
 fn pg_settings(table: &mut Rows<'_>, settings: &[SettingRow]) {
     table.columns(&[
-        "name", "setting", "unit", "category", "short_desc", "context", "vartype", "source", "min_val", "max_val",
-        "enumvals", "boot_val", "reset_val", "pending_restart",
+        "name",
+        "setting",
+        "unit",
+        "category",
+        "short_desc",
+        "context",
+        "vartype",
+        "source",
+        "min_val",
+        "max_val",
+        "enumvals",
+        "boot_val",
+        "reset_val",
+        "pending_restart",
     ]);
     for row in settings {
         let def = row.setting_def;
@@ -211,16 +327,40 @@ fn pg_settings(table: &mut Rows<'_>, settings: &[SettingRow]) {
 
 fn pg_stat_activity(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(&[
-        "datid", "datname", "pid", "usesysid", "usename", "application_name", "client_addr", "client_port",
-        "backend_start", "xact_start", "query_start", "state_change", "state", "query", "backend_type",
+        "datid",
+        "datname",
+        "pid",
+        "usesysid",
+        "usename",
+        "application_name",
+        "client_addr",
+        "client_port",
+        "backend_start",
+        "xact_start",
+        "query_start",
+        "state_change",
+        "state",
+        "query",
+        "backend_type",
     ]);
     let time = |t: Option<i64>| t.map_or(Value::Null, Value::Timestamp);
     for s in state.sessions {
         table.push([
-            DATABASE_OID.into(), s.database.as_str().into(), s.pid.into(), OWNER.into(), s.user.as_str().into(),
-            s.application_name.as_str().into(), s.client_addr.as_deref().into(), s.client_port.into(),
-            time(s.backend_start), time(s.xact_start), time(s.query_start), time(s.state_change),
-            s.state.as_str().into(), s.query.as_str().into(), "client backend".into(),
+            DATABASE_OID.into(),
+            s.database.as_str().into(),
+            s.pid.into(),
+            OWNER.into(),
+            s.user.as_str().into(),
+            s.application_name.as_str().into(),
+            s.client_addr.as_deref().into(),
+            s.client_port.into(),
+            time(s.backend_start),
+            time(s.xact_start),
+            time(s.query_start),
+            time(s.state_change),
+            s.state.as_str().into(),
+            s.query.as_str().into(),
+            "client backend".into(),
         ]);
     }
 }
@@ -234,4 +374,3 @@ pub fn procedure_name(oid: u32) -> Option<&'static str> {
 pub fn procedures_named(name: &str) -> impl Iterator<Item = &'static Procedure> {
     procedures().iter().filter(move |p| p.name == name)
 }
-

@@ -157,10 +157,12 @@ pub fn format_type(catalog: &Catalog, type_oid: u32, typmod: i32) -> Option<Stri
         return Some("character".into());
     }
     let pg = PgType { oid: type_oid, typmod };
-    Some(match SQL_NAMES.iter().find(|(_, o)| *o == type_oid) {
+    Some(match SQL_NAMES.iter().find(|(n, o)| *o == type_oid && *n != "decimal") {
         Some((name, _)) if typmod < 0 => (*name).to_string(),
         _ if pg.typname() == info.name => pg.sql_name(),
-        _ if info.name.chars().any(|c| c.is_ascii_uppercase()) || info.name == "any" => format!("\"{}\"", info.name),
+        _ if info.name.chars().any(|c| c.is_ascii_uppercase()) || info.name == "any" => {
+            format!("\"{}\"", info.name)
+        }
         _ => info.name.to_string(),
     })
 }
@@ -177,6 +179,7 @@ mod tests {
             (1009, -1, "text[]"),
             (1043, 24, "character varying(20)"),
             (1700, 786438, "numeric(12,2)"),
+            (1700, -1, "numeric"),
             (18, -1, "\"char\""),
             (1184, -1, "timestamp with time zone"),
             (2205, -1, "regclass"),

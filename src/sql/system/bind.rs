@@ -6,15 +6,15 @@ use std::cell::{Cell, RefCell};
 
 use sqlparser::ast::{
     self, Distinct, GroupByExpr, Ident, JoinConstraint, JoinOperator, LimitClause, ObjectName, OrderByExpr,
-    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier,
-    TableAlias, TableFactor, TableWithJoins,
+    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
+    SetQuantifier, TableAlias, TableFactor, TableWithJoins,
 };
 
 use super::SystemContext;
 use super::scope::{Level, Scope, ScopeColumn, ScopeTable, Typed};
 use super::tree::{
-    self, Aggregate, AggregateKind, Cte, Expr, Join, JoinKind, Plan, SetOp, Slot, SortKey, add_condition, conjuncts,
-    push_filter, shift, walk, walk_window,
+    self, Aggregate, AggregateKind, Cte, Expr, Join, JoinKind, Plan, SetOp, Slot, SortKey, add_condition,
+    conjuncts, push_filter, shift, walk, walk_window,
 };
 use crate::catalog::system::{find, types};
 use crate::error::{Error, ErrorKind, Result};
@@ -168,7 +168,8 @@ impl<'a> Binder<'a> {
             columns
         };
         if recursive
-            && let SetExpr::SetOperation { left, op: SetOperator::Union, set_quantifier, right } = &*cte.query.body
+            && let SetExpr::SetOperation { left, op: SetOperator::Union, set_quantifier, right } =
+                &*cte.query.body
             && cte.query.with.is_none()
         {
             let start = self.body(left, &[], parent)?;
@@ -285,7 +286,9 @@ impl<'a> Binder<'a> {
         }
         let rows = rows
             .into_iter()
-            .map(|r| r.into_iter().zip(&columns).map(|(t, c)| self.coerce(t, c.ty)).collect::<Result<Vec<_>>>())
+            .map(|r| {
+                r.into_iter().zip(&columns).map(|(t, c)| self.coerce(t, c.ty)).collect::<Result<Vec<_>>>()
+            })
             .collect::<Result<Vec<_>>>()?;
         Ok(BoundPlan { plan: Plan::Values(rows), columns })
     }
@@ -341,7 +344,12 @@ impl<'a> Binder<'a> {
         }
     }
 
-    fn select(&self, select: &Select, order: &[OrderByExpr], parent: Option<&Scope<'_>>) -> Result<BoundPlan> {
+    fn select(
+        &self,
+        select: &Select,
+        order: &[OrderByExpr],
+        parent: Option<&Scope<'_>>,
+    ) -> Result<BoundPlan> {
         let (mut plan, scope) = self.from_where(select, parent)?;
         let level = Level::new(&scope, None);
         let items = self.select_items(&select.projection, &level)?;
@@ -471,7 +479,10 @@ impl<'a> Binder<'a> {
                 SelectItem::ExprWithAlias { expr, alias } => push(fold(alias), self.expr(expr, level)?),
                 SelectItem::Wildcard(_) => {
                     if level.scope.tables.is_empty() {
-                        return Err(Error::new(ErrorKind::Syntax, "SELECT * with no tables specified is not valid"));
+                        return Err(Error::new(
+                            ErrorKind::Syntax,
+                            "SELECT * with no tables specified is not valid",
+                        ));
                     }
                     for table in &level.scope.tables {
                         for (i, column) in table.columns.iter().enumerate().filter(|(_, c)| !c.hidden) {
@@ -505,7 +516,10 @@ impl<'a> Binder<'a> {
     /// The parts of a row value.
     fn fields(&self, typed: Typed) -> Result<Vec<(String, Typed)>> {
         let Some(fields) = typed.fields else {
-            return Err(Error::new(ErrorKind::WrongObjectType, "row expansion is not supported for this type"));
+            return Err(Error::new(
+                ErrorKind::WrongObjectType,
+                "row expansion is not supported for this type",
+            ));
         };
         Ok(fields
             .iter()
@@ -611,7 +625,9 @@ impl<'a> Binder<'a> {
         parent: Option<&Scope<'_>>,
     ) -> Result<From> {
         let (kind, constraint) = match operator {
-            JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) => (JoinKind::Inner, c),
+            JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) => {
+                (JoinKind::Inner, c)
+            }
             JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => (JoinKind::Left, c),
             JoinOperator::Right(c) | JoinOperator::RightOuter(c) => (JoinKind::Right, c),
             JoinOperator::FullOuter(c) => (JoinKind::Full, c),
@@ -647,8 +663,16 @@ impl<'a> Binder<'a> {
             }
         };
         let right_width = scope.width() - left_width;
-        let mut join =
-            Join { kind, left: left.plan, right: right.plan, left_width, right_width, lateral, keys: vec![], residual: vec![] };
+        let mut join = Join {
+            kind,
+            left: left.plan,
+            right: right.plan,
+            left_width,
+            right_width,
+            lateral,
+            keys: vec![],
+            residual: vec![],
+        };
         let mut inner = vec![];
         for mut condition in conditions {
             let right_only = tree::columns_read(&condition)
@@ -669,7 +693,13 @@ impl<'a> Binder<'a> {
         Ok(From { plan, tables: scope.tables })
     }
 
-    fn using(&self, scope: &mut Scope<'_>, left_width: usize, names: &[String], kind: JoinKind) -> Result<Vec<Expr>> {
+    fn using(
+        &self,
+        scope: &mut Scope<'_>,
+        left_width: usize,
+        names: &[String],
+        kind: JoinKind,
+    ) -> Result<Vec<Expr>> {
         let mut conditions = vec![];
         for name in names {
             let mut sides = vec![];
@@ -690,7 +720,11 @@ impl<'a> Binder<'a> {
             let (exprs, _) = self.unify("JOIN/USING", sides.into_iter().map(|(_, t)| t).collect())?;
             let mut exprs = exprs.into_iter();
             if let (Some(left), Some(right)) = (exprs.next(), exprs.next()) {
-                conditions.push(Expr::Binary { op: tree::Op::Eq, left: Box::new(left), right: Box::new(right) });
+                conditions.push(Expr::Binary {
+                    op: tree::Op::Eq,
+                    left: Box::new(left),
+                    right: Box::new(right),
+                });
             }
             for table in &mut scope.tables {
                 if let Some(column) = hide.checked_sub(table.start).and_then(|i| table.columns.get_mut(i)) {
@@ -702,16 +736,27 @@ impl<'a> Binder<'a> {
     }
 
     /// An item of FROM, and whether it refers to the items before it.
-    fn factor(&self, factor: &TableFactor, left: &Scope<'_>, parent: Option<&Scope<'_>>) -> Result<(From, bool)> {
+    fn factor(
+        &self,
+        factor: &TableFactor,
+        left: &Scope<'_>,
+        parent: Option<&Scope<'_>>,
+    ) -> Result<(From, bool)> {
         match factor {
-            TableFactor::Table { name, alias, args: None, .. } => Ok((self.relation(name, alias.as_ref())?, false)),
+            TableFactor::Table { name, alias, args: None, .. } => {
+                Ok((self.relation(name, alias.as_ref())?, false))
+            }
             TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
                 let call = (name, args.args.as_slice());
                 self.table_functions(&[call], *with_ordinality, alias.as_ref(), left, parent)
             }
-            TableFactor::Function { name, args, alias, with_ordinality, .. } => {
-                self.table_functions(&[(name, args.as_slice())], *with_ordinality, alias.as_ref(), left, parent)
-            }
+            TableFactor::Function { name, args, alias, with_ordinality, .. } => self.table_functions(
+                &[(name, args.as_slice())],
+                *with_ordinality,
+                alias.as_ref(),
+                left,
+                parent,
+            ),
             TableFactor::TableFunction { expr: ast::Expr::Function(f), alias } => {
                 let args: &[ast::FunctionArg] = match &f.args {
                     ast::FunctionArguments::List(list) => &list.args,
@@ -722,7 +767,8 @@ impl<'a> Binder<'a> {
             TableFactor::UNNEST { alias, array_exprs, with_ordinality, with_offset: false, .. } => {
                 let around = Scope::inside(if left.tables.is_empty() { parent } else { Some(left) });
                 let level = Level::new(&around, Some("functions in FROM"));
-                let arrays: Vec<Typed> = array_exprs.iter().map(|e| self.expr(e, &level)).collect::<Result<_>>()?;
+                let arrays: Vec<Typed> =
+                    array_exprs.iter().map(|e| self.expr(e, &level)).collect::<Result<_>>()?;
                 let calls = arrays
                     .into_iter()
                     .map(|a| self.set_call("unnest", vec![a]))
@@ -768,7 +814,10 @@ impl<'a> Binder<'a> {
         });
         let Some(relation) = found else {
             let shown = schema.map_or(name.clone(), |s| format!("{s}.{name}"));
-            return Err(Error::new(ErrorKind::UndefinedTable, format!("relation \"{shown}\" does not exist")));
+            return Err(Error::new(
+                ErrorKind::UndefinedTable,
+                format!("relation \"{shown}\" does not exist"),
+            ));
         };
         let columns = (1i16..)
             .zip(&relation.columns)
@@ -870,8 +919,15 @@ pub(super) fn sort_key(item: &OrderByExpr, expr: Expr) -> SortKey {
     SortKey { expr, descending, nulls_first: item.options.nulls_first.unwrap_or(descending) }
 }
 
-fn finish_select(mut plan: Plan, distinct: Option<Vec<Expr>>, sort: Vec<SortKey>, visible: usize, all: usize) -> Plan {
-    let narrow = |plan: Plan| Plan::Project { input: Box::new(plan), exprs: (0..visible).map(Expr::column).collect() };
+fn finish_select(
+    mut plan: Plan,
+    distinct: Option<Vec<Expr>>,
+    sort: Vec<SortKey>,
+    visible: usize,
+    all: usize,
+) -> Plan {
+    let narrow =
+        |plan: Plan| Plan::Project { input: Box::new(plan), exprs: (0..visible).map(Expr::column).collect() };
     match distinct {
         // Rows are told apart by what is shown.
         Some(on) if on.is_empty() => {
@@ -957,7 +1013,9 @@ fn ordered_cross(items: Vec<(From, bool)>, conditions: Vec<Expr>) -> Plan {
     while order.len() < items.len() {
         let free = |i: &usize| !order.contains(i);
         let connected = |i: &usize| {
-            edges.iter().any(|e| e.len() > 1 && e.contains(i) && e.iter().all(|x| x == i || order.contains(x)))
+            edges
+                .iter()
+                .any(|e| e.len() > 1 && e.contains(i) && e.iter().all(|x| x == i || order.contains(x)))
         };
         let next = (0..items.len())
             .filter(free)

@@ -14,7 +14,8 @@ use super::coerce::{common, is_text, is_time};
 use super::functions;
 use super::scope::{Level, ScopeColumn, Typed};
 use super::tree::{
-    Aggregate, AggregateKind, Expr, Op, SetCall, Slot, SortKey, SubKind, SubQuery, Window, WindowKind, is_constant,
+    Aggregate, AggregateKind, Expr, Op, SetCall, Slot, SortKey, SubKind, SubQuery, Window, WindowKind,
+    is_constant,
 };
 use crate::catalog::system::{Value, types};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +39,9 @@ impl Binder<'_> {
         };
         match ast {
             Ast::Identifier(name) => self.name(name, level),
-            Ast::CompoundIdentifier(parts) => self.compound(&parts.iter().map(fold).collect::<Vec<_>>(), level),
+            Ast::CompoundIdentifier(parts) => {
+                self.compound(&parts.iter().map(fold).collect::<Vec<_>>(), level)
+            }
             Ast::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, level),
             Ast::IsTrue(e) => test(e, Some(true), false),
             Ast::IsNotTrue(e) => test(e, Some(true), true),
@@ -65,7 +68,9 @@ impl Binder<'_> {
             Ast::ILike { negated, any: false, expr, pattern, .. } => {
                 self.matching(Op::Like { insensitive: true, negated: *negated }, expr, pattern, level)
             }
-            Ast::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, right, false, level),
+            Ast::AnyOp { left, compare_op, right, .. } => {
+                self.quantified(left, compare_op, right, false, level)
+            }
             Ast::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true, level),
             Ast::UnaryOp { op, expr } => self.unary(op, expr, level),
             Ast::Cast { expr, data_type, .. } => {
@@ -192,7 +197,9 @@ impl Binder<'_> {
             "tableoid" if oid != 0 => system(oid.into(), oid::OID),
             "xmin" | "xmax" | "cmin" | "cmax" if oid != 0 => system(Value::Int(1), 28),
             "ctid" if oid != 0 => system("(0,1)".into(), oid::TEXT),
-            _ => Err(Error::new(ErrorKind::UndefinedColumn, format!("column {table}.{column} does not exist"))),
+            _ => {
+                Err(Error::new(ErrorKind::UndefinedColumn, format!("column {table}.{column} does not exist")))
+            }
         }
     }
 
@@ -241,7 +248,9 @@ impl Binder<'_> {
             typed = match access {
                 AccessExpr::Dot(Ast::Identifier(name)) => self.field(typed, &fold(name))?,
                 AccessExpr::Dot(Ast::Value(v)) => match &v.value {
-                    Literal::SingleQuotedString(name) | Literal::DoubleQuotedString(name) => self.field(typed, name)?,
+                    Literal::SingleQuotedString(name) | Literal::DoubleQuotedString(name) => {
+                        self.field(typed, name)?
+                    }
                     _ => return Err(unsupported("this field access")),
                 },
                 AccessExpr::Subscript(Subscript::Index { index }) => {
@@ -271,13 +280,17 @@ impl Binder<'_> {
         }
         Err(Error::new(
             ErrorKind::DatatypeMismatch,
-            format!("cannot subscript type {} because it does not support subscripting", self.type_name(typed.ty)),
+            format!(
+                "cannot subscript type {} because it does not support subscripting",
+                self.type_name(typed.ty)
+            ),
         ))
     }
 
     fn value(&self, value: &Literal) -> Result<Typed> {
         let Literal::Placeholder(name) = value else { return literal(value) };
-        let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).filter(|n| (1..=65535).contains(n));
+        let number =
+            name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).filter(|n| (1..=65535).contains(n));
         let Some(number) = number else {
             return Err(Error::new(ErrorKind::UndefinedParameter, format!("there is no parameter {name}")));
         };
@@ -375,9 +388,18 @@ impl Binder<'_> {
         let element = types::element(array.ty.oid);
         let ty = match element {
             None if array.ty.oid != oid::UNKNOWN => {
-                return Err(Error::new(ErrorKind::WrongObjectType, "op ANY/ALL (array) requires array on right side"));
+                return Err(Error::new(
+                    ErrorKind::WrongObjectType,
+                    "op ANY/ALL (array) requires array on right side",
+                ));
             }
-            None => if left.ty.oid == oid::UNKNOWN { PgType::TEXT } else { PgType::of(left.ty.oid) },
+            None => {
+                if left.ty.oid == oid::UNKNOWN {
+                    PgType::TEXT
+                } else {
+                    PgType::of(left.ty.oid)
+                }
+            }
             Some(e) => common(left.ty, PgType::of(e)).ok_or_else(|| {
                 Error::new(
                     ErrorKind::UndefinedFunction,
@@ -434,7 +456,9 @@ impl Binder<'_> {
                 ErrorKind::UndefinedFunction,
                 format!("operator does not exist: {} and {}", b.type_name(left), b.type_name(right)),
             )
-            .with_hint("No operator matches the given argument types. You might need to add explicit type casts.")
+            .with_hint(
+                "No operator matches the given argument types. You might need to add explicit type casts.",
+            )
         };
         let make = |op, left, right| Expr::Binary { op, left: Box::new(left), right: Box::new(right) };
         let array = |t: &Typed| types::element(t.ty.oid);
@@ -450,14 +474,16 @@ impl Binder<'_> {
                 }
                 let ty = common(left.ty, right.ty).ok_or_else(|| no_operator(self, left.ty, right.ty))?;
                 let ty = if ty.oid == oid::UNKNOWN { PgType::TEXT } else { ty };
-                let (left, right) = (self.coerce(left, PgType::of(ty.oid))?, self.coerce(right, PgType::of(ty.oid))?);
+                let (left, right) =
+                    (self.coerce(left, PgType::of(ty.oid))?, self.coerce(right, PgType::of(ty.oid))?);
                 Ok(boolean(make(op, left, right)))
             }
             Op::Concat => {
                 if array(&left).is_some() || array(&right).is_some() {
                     return self.array_concat(left, right);
                 }
-                let (left, right) = (self.convert(left, PgType::TEXT, true)?, self.convert(right, PgType::TEXT, true)?);
+                let (left, right) =
+                    (self.convert(left, PgType::TEXT, true)?, self.convert(right, PgType::TEXT, true)?);
                 Ok(Typed::new(make(op, left, right), PgType::TEXT))
             }
             Op::Contains | Op::Contained | Op::Overlap => {
@@ -510,7 +536,8 @@ impl Binder<'_> {
             Op::Add | Op::Sub if interval(&left) => PgType::of(right.ty.oid),
             _ => PgType::of(left.ty.oid),
         };
-        let wanted = |t: &Typed| if t.ty.oid == oid::UNKNOWN { PgType::INTERVAL } else { PgType::of(t.ty.oid) };
+        let wanted =
+            |t: &Typed| if t.ty.oid == oid::UNKNOWN { PgType::INTERVAL } else { PgType::of(t.ty.oid) };
         let (l, r) = (wanted(&left), wanted(&right));
         let (left, right) = (Box::new(self.coerce(left, l)?), Box::new(self.coerce(right, r)?));
         Ok(Typed::new(Expr::Binary { op, left, right }, ty))
@@ -662,7 +689,13 @@ impl Binder<'_> {
     }
 
     /// A function that gives rows, in the select list: its rows are told by the node below.
-    fn set_value(&self, name: &str, call: SetCall, columns: Vec<ScopeColumn>, level: &Level<'_>) -> Result<Typed> {
+    fn set_value(
+        &self,
+        name: &str,
+        call: SetCall,
+        columns: Vec<ScopeColumn>,
+        level: &Level<'_>,
+    ) -> Result<Typed> {
         if let Some(place) = level.forbidden_in {
             return Err(Error::unsupported(format!("set-returning functions are not allowed in {place}")));
         }
@@ -703,7 +736,11 @@ impl Binder<'_> {
             ),
             ("avg", 1) => (
                 AggregateKind::Avg,
-                if matches!(known(0).oid, oid::FLOAT4 | oid::FLOAT8) { PgType::FLOAT8 } else { PgType::NUMERIC },
+                if matches!(known(0).oid, oid::FLOAT4 | oid::FLOAT8) {
+                    PgType::FLOAT8
+                } else {
+                    PgType::NUMERIC
+                },
             ),
             ("array_agg", 1) => (AggregateKind::ArrayAgg, PgType::of(types::array_of(known(0).oid))),
             ("string_agg", 2) => (AggregateKind::StringAgg, PgType::TEXT),
@@ -731,8 +768,11 @@ impl Binder<'_> {
         level: &Level<'_>,
     ) -> Result<Typed> {
         let WindowType::WindowSpec(spec) = over else { return Err(unsupported("a named window")) };
-        let partition =
-            spec.partition_by.iter().map(|e| self.expr(e, level).map(|t| t.expr)).collect::<Result<Vec<_>>>()?;
+        let partition = spec
+            .partition_by
+            .iter()
+            .map(|e| self.expr(e, level).map(|t| t.expr))
+            .collect::<Result<Vec<_>>>()?;
         let order = spec
             .order_by
             .iter()
@@ -805,9 +845,11 @@ impl Binder<'_> {
             ),
             Ast::AtTimeZone { .. } => Some("timezone".into()),
             Ast::Interval(_) => Some("interval".into()),
-            Ast::TypedString(t) => {
-                self.data_type(&t.data_type).ok().and_then(|t| types::by_oid(t.oid)).map(|t| t.name.to_string())
-            }
+            Ast::TypedString(t) => self
+                .data_type(&t.data_type)
+                .ok()
+                .and_then(|t| types::by_oid(t.oid))
+                .map(|t| t.name.to_string()),
             Ast::Value(v) if matches!(v.value, Literal::Boolean(_)) => Some("bool".into()),
             _ => None,
         }
@@ -828,7 +870,10 @@ impl Binder<'_> {
             _ => None,
         };
         let Some(found) = unquoted.or_else(|| types::parse_name(&text)) else {
-            return Err(Error::new(ErrorKind::UndefinedObject, format!("type \"{}\" does not exist", text.to_lowercase())));
+            return Err(Error::new(
+                ErrorKind::UndefinedObject,
+                format!("type \"{}\" does not exist", text.to_lowercase()),
+            ));
         };
         let numbers: Vec<i32> = text
             .split_once('(')
@@ -842,7 +887,6 @@ impl Binder<'_> {
             _ => PgType::of(found),
         })
     }
-
 }
 
 fn literal(value: &Literal) -> Result<Typed> {

@@ -12,14 +12,21 @@ use super::coerce::{is_integer, is_reg, is_text};
 use super::output;
 use crate::catalog::ObjectId;
 use crate::catalog::system::{
-    OWNER, Value, find, oids, primary_key_name, procedure_name, procedures_named, quote_ident, relations, types,
+    OWNER, Value, find, oids, primary_key_name, procedure_name, procedures_named, quote_ident, relations,
+    types,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{TextFormatter, TextOptions, parse_text};
 use crate::types::{PgType, oid};
 
 /// Converts a value of one type to another.
-pub(super) fn cast(context: &SystemContext<'_>, value: &Value, from: PgType, to: PgType, explicit: bool) -> Result<Value> {
+pub(super) fn cast(
+    context: &SystemContext<'_>,
+    value: &Value,
+    from: PgType,
+    to: PgType,
+    explicit: bool,
+) -> Result<Value> {
     if value.is_null() {
         return Ok(Value::Null);
     }
@@ -112,7 +119,11 @@ pub(super) fn to_text(context: &SystemContext<'_>, value: &Value, ty: PgType) ->
         Value::Int(i) if is_reg(ty.oid) => reg_name(context, *i, ty.oid),
         Value::Int(i) => i.to_string(),
         Value::Float(f) if !matches!(ty.oid, oid::FLOAT4 | oid::FLOAT8) => {
-            if f.is_nan() { "NaN".into() } else { f.to_string() }
+            if f.is_nan() {
+                "NaN".into()
+            } else {
+                f.to_string()
+            }
         }
         Value::Array(array) if matches!(ty.oid, types::INT2VECTOR | types::OIDVECTOR) => {
             let items = array.items.iter().filter_map(Value::as_int).map(|i| i.to_string());
@@ -220,11 +231,15 @@ fn number(text: &str, oid: u32) -> Result<Value> {
     };
     match text.parse::<i128>() {
         Ok(i) => i64::try_from(i).ok().and_then(|i| in_range(i, oid).ok()).ok_or_else(|| {
-            Error::new(ErrorKind::NumericOutOfRange, format!("value \"{text}\" is out of range for type {name}"))
+            Error::new(
+                ErrorKind::NumericOutOfRange,
+                format!("value \"{text}\" is out of range for type {name}"),
+            )
         }),
-        Err(_) => {
-            Err(Error::new(ErrorKind::InvalidText, format!("invalid input syntax for type {name}: \"{text}\"")))
-        }
+        Err(_) => Err(Error::new(
+            ErrorKind::InvalidText,
+            format!("invalid input syntax for type {name}: \"{text}\""),
+        )),
     }
 }
 
@@ -390,9 +405,7 @@ pub(super) fn reg_oid(context: &SystemContext<'_>, text: &str, ty: u32) -> Resul
         types::REGROLE => ((name == context.user).then_some(OWNER), ErrorKind::UndefinedObject, "role"),
         _ => (None, ErrorKind::UndefinedObject, "object"),
     };
-    found
-        .map(Value::from)
-        .ok_or_else(|| Error::new(kind, format!("{what} \"{text}\" does not exist")))
+    found.map(Value::from).ok_or_else(|| Error::new(kind, format!("{what} \"{text}\" does not exist")))
 }
 
 /// A parameter or parsed value as ours.

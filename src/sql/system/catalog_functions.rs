@@ -66,7 +66,9 @@ fn current_schemas(run: &Run<'_>, args: &[Value]) -> Answer {
     if args[0] == Value::Bool(true) && !path.iter().any(|s| s == "pg_catalog") {
         all.push("pg_catalog");
     }
-    all.extend(path.iter().map(String::as_str).filter(|s| run.context.catalog.has_schema(s) || *s == "pg_catalog"));
+    all.extend(
+        path.iter().map(String::as_str).filter(|s| run.context.catalog.has_schema(s) || *s == "pg_catalog"),
+    );
     Ok(Value::texts(all))
 }
 
@@ -208,7 +210,10 @@ fn version(_: &Run<'_>, _: &[Value]) -> Answer {
     .into())
 }
 
-fn procedure_text(args: &[Value], show: impl Fn(&crate::catalog::system::Procedure) -> Option<String>) -> Answer {
+fn procedure_text(
+    args: &[Value],
+    show: impl Fn(&crate::catalog::system::Procedure) -> Option<String>,
+) -> Answer {
     let oid = oid_at(args, 0);
     Ok(procedures().iter().find(|p| p.oid == oid).and_then(show).into())
 }
@@ -300,8 +305,12 @@ pub(super) static FUNCTIONS: &[Function] = &[
     function("current_setting", &[TEXT, BOOL], 1, TEXT, true, current_setting),
     function("set_config", &[TEXT, TEXT, BOOL], 3, TEXT, true, set_config),
     function("pg_backend_pid", &[], 0, INT4, true, |run, _| Ok(run.context.pid.into())),
-    function("pg_postmaster_start_time", &[], 0, TIMESTAMPTZ, true, |run, _| Ok(Value::Timestamp(run.context.started.0))),
-    function("pg_conf_load_time", &[], 0, TIMESTAMPTZ, true, |run, _| Ok(Value::Timestamp(run.context.started.0))),
+    function("pg_postmaster_start_time", &[], 0, TIMESTAMPTZ, true, |run, _| {
+        Ok(Value::Timestamp(run.context.started.0))
+    }),
+    function("pg_conf_load_time", &[], 0, TIMESTAMPTZ, true, |run, _| {
+        Ok(Value::Timestamp(run.context.started.0))
+    }),
     function("pg_is_in_recovery", &[], 0, BOOL, true, never),
     function("pg_is_wal_replay_paused", &[], 0, BOOL, true, never),
     function("pg_jit_available", &[], 0, BOOL, true, never),

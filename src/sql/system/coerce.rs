@@ -83,7 +83,11 @@ pub(super) fn common(a: PgType, b: PgType) -> Option<PgType> {
     }
     if is_number(x) && is_number(y) {
         let (low, high) = if number_rank(x) <= number_rank(y) { (x, y) } else { (y, x) };
-        return Some(PgType::of(if is_reg(high) || is_reg(low) && is_integer(high) { oid::OID } else { high }));
+        return Some(PgType::of(if is_reg(high) || is_reg(low) && is_integer(high) {
+            oid::OID
+        } else {
+            high
+        }));
     }
     if is_time(x) && is_time(y) && x != oid::INTERVAL && y != oid::INTERVAL {
         let either = |t| x == t || y == t;
@@ -101,7 +105,11 @@ pub(super) fn common(a: PgType, b: PgType) -> Option<PgType> {
 
 impl Binder<'_> {
     /// The type that all expressions can take on; text if nothing is known of any.
-    pub(super) fn common_type<'t>(&self, what: &str, all: impl IntoIterator<Item = &'t Typed>) -> Result<PgType> {
+    pub(super) fn common_type<'t>(
+        &self,
+        what: &str,
+        all: impl IntoIterator<Item = &'t Typed>,
+    ) -> Result<PgType> {
         let mut result = PgType::UNKNOWN;
         for typed in all {
             result = common(result, typed.ty).ok_or_else(|| {
@@ -155,7 +163,8 @@ impl Binder<'_> {
         let array = |o: u32| types::element(o).is_some();
         let possible = from == oid::UNKNOWN
             || is_text(from)
-            || is_text(to.oid) && (explicit || !matches!(from, oid::BOOL) && !is_number(from) && !array(from))
+            || is_text(to.oid)
+                && (explicit || !matches!(from, oid::BOOL) && !is_number(from) && !array(from))
             || to.oid == oid::TEXT
             || is_number(from) && is_number(to.oid)
             || is_time(from) && is_time(to.oid)

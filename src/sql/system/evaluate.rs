@@ -37,7 +37,9 @@ impl Run<'_> {
             Expr::Not(e) => truth(&self.value(e, env)?).map(|b| !b).into(),
             Expr::And(all) => self.logic(all, false, env)?,
             Expr::Or(all) => self.logic(all, true, env)?,
-            Expr::Binary { op, left, right } => self.apply(*op, &self.value(left, env)?, &self.value(right, env)?)?,
+            Expr::Binary { op, left, right } => {
+                self.apply(*op, &self.value(left, env)?, &self.value(right, env)?)?
+            }
             Expr::Negate(e) => match self.value(e, env)? {
                 Value::Int(i) => i.checked_neg().map(Value::Int).ok_or_else(overflow)?,
                 Value::Float(f) => Value::Float(-f),
@@ -49,7 +51,9 @@ impl Run<'_> {
             Expr::IsNull { expr, negated } => {
                 let value = self.value(expr, env)?;
                 let null = match &value {
-                    Value::Record(fields) if *negated => return Ok((!fields.iter().any(Value::is_null)).into()),
+                    Value::Record(fields) if *negated => {
+                        return Ok((!fields.iter().any(Value::is_null)).into());
+                    }
                     Value::Record(fields) => fields.iter().all(Value::is_null),
                     v => v.is_null(),
                 };
@@ -126,7 +130,8 @@ impl Run<'_> {
                 match self.value(array, env)?.as_array() {
                     Some(array) => {
                         let (from, to) = (bound(from, array.lower)?, bound(to, i64::MAX)?);
-                        let inside = (array.lower..).zip(&array.items).filter(|(i, _)| (from..=to).contains(i));
+                        let inside =
+                            (array.lower..).zip(&array.items).filter(|(i, _)| (from..=to).contains(i));
                         Value::array(inside.map(|(_, v)| v.clone()).collect())
                     }
                     None => Value::Null,
@@ -193,7 +198,8 @@ impl Run<'_> {
                 if rows.is_empty() {
                     return Ok((*negated).into());
                 }
-                let wanted = |row: &super::execute::Row| row.iter().take(left.len()).cloned().collect::<Vec<_>>();
+                let wanted =
+                    |row: &super::execute::Row| row.iter().take(left.len()).cloned().collect::<Vec<_>>();
                 let found = if sub.constant {
                     let known = self.sets.borrow().get(&sub.id).cloned();
                     let set = known.unwrap_or_else(|| {
@@ -244,7 +250,9 @@ impl Run<'_> {
             Op::Gt => (left > right).into(),
             Op::Ge => (left >= right).into(),
             Op::Regex { insensitive, negated } => match (left.as_str(), right.as_str()) {
-                (Some(text), Some(pattern)) => (self.regex(pattern, insensitive)?.is_match(text) != negated).into(),
+                (Some(text), Some(pattern)) => {
+                    (self.regex(pattern, insensitive)?.is_match(text) != negated).into()
+                }
                 _ => Value::Null,
             },
             Op::Like { insensitive, negated } => match (left.as_str(), right.as_str()) {
@@ -313,7 +321,11 @@ fn arithmetic(op: Op, left: &Value, right: &Value) -> Result<Value> {
         (Value::Timestamp(a), Value::Timestamp(b)) => {
             let gone = a.saturating_sub(*b);
             let day = 86_400_000_000;
-            Value::Interval { months: 0, days: i32::try_from(gone / day).unwrap_or(i32::MAX), micros: gone % day }
+            Value::Interval {
+                months: 0,
+                days: i32::try_from(gone / day).unwrap_or(i32::MAX),
+                micros: gone % day,
+            }
         }
         (Value::Timestamp(t), Value::Interval { months, days, micros })
         | (Value::Interval { months, days, micros }, Value::Timestamp(t)) => {

@@ -15,8 +15,8 @@ use regex::Regex;
 use super::SystemContext;
 use super::set_functions;
 use super::tree::{
-    Aggregate, AggregateKind, Cte, Expr, Join, JoinKind, Op, Plan, SetCall, SetOp, SortKey, Window, WindowKind,
-    columns_read,
+    Aggregate, AggregateKind, Cte, Expr, Join, JoinKind, Op, Plan, SetCall, SetOp, SortKey, Window,
+    WindowKind, columns_read,
 };
 use crate::catalog::system::{SystemRelation, SystemState, Value, rows};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,7 +86,10 @@ impl<'a> Run<'a> {
         let after = before.saturating_add(rows);
         self.counted.set(after);
         if after > MAX_ROWS {
-            return Err(Error::new(ErrorKind::ConfigurationLimit, "query of the system catalogs makes too many rows"));
+            return Err(Error::new(
+                ErrorKind::ConfigurationLimit,
+                "query of the system catalogs makes too many rows",
+            ));
         }
         if before / CHECK_EVERY != after / CHECK_EVERY {
             self.context.settings.check_interrupts()?;
@@ -206,8 +209,11 @@ impl<'a> Run<'a> {
                 let mut seen = HashSet::new();
                 let mut out = vec![];
                 for row in self.plan(input, env)?.iter() {
-                    let key =
-                        if on.is_empty() { row.to_vec() } else { self.values(on, &Env { row, parent: env })? };
+                    let key = if on.is_empty() {
+                        row.to_vec()
+                    } else {
+                        self.values(on, &Env { row, parent: env })?
+                    };
                     if seen.insert(key) {
                         out.push(row.clone());
                     }
@@ -252,7 +258,8 @@ impl<'a> Run<'a> {
             let mut seen: HashSet<Row> = HashSet::new();
             let mut result: Vec<Row> = vec![];
             loop {
-                let fresh: Vec<Row> = rows.iter().filter(|r| *all || seen.insert((*r).clone())).cloned().collect();
+                let fresh: Vec<Row> =
+                    rows.iter().filter(|r| *all || seen.insert((*r).clone())).cloned().collect();
                 if fresh.is_empty() {
                     break;
                 }

@@ -72,7 +72,16 @@ pub(super) const fn lenient(
     system: bool,
     eval: Eval,
 ) -> Function {
-    Function { name, args, min, variadic: false, returns: Returns::Type(returns), strict: false, system, eval }
+    Function {
+        name,
+        args,
+        min,
+        variadic: false,
+        returns: Returns::Type(returns),
+        strict: false,
+        system,
+        eval,
+    }
 }
 
 const fn like_argument(name: &'static str, args: &'static [u32], eval: Eval) -> Function {
@@ -88,8 +97,23 @@ const fn like_argument(name: &'static str, args: &'static [u32], eval: Eval) -> 
     }
 }
 
-const fn variadic(name: &'static str, args: &'static [u32], min: usize, strict: bool, eval: Eval) -> Function {
-    Function { name, args, min, variadic: true, returns: Returns::Type(oid::TEXT), strict, system: false, eval }
+const fn variadic(
+    name: &'static str,
+    args: &'static [u32],
+    min: usize,
+    strict: bool,
+    eval: Eval,
+) -> Function {
+    Function {
+        name,
+        args,
+        min,
+        variadic: true,
+        returns: Returns::Type(oid::TEXT),
+        strict,
+        system: false,
+        eval,
+    }
 }
 
 use oid::{BOOL, BYTEA, FLOAT8, INT4, INT8, NAME, TEXT, TIMESTAMP, TIMESTAMPTZ};
@@ -111,10 +135,16 @@ static GENERAL: &[Function] = &[
     function("char_length", &[TEXT], 1, INT4, false, |_, a| Ok(text(a, 0).chars().count().into())),
     function("octet_length", &[TEXT], 1, INT4, false, |_, a| Ok(text(a, 0).len().into())),
     function("md5", &[TEXT], 1, TEXT, false, |_, _| Err(Error::unsupported("md5 is not supported here"))),
-    function("reverse", &[TEXT], 1, TEXT, false, |_, a| Ok(text(a, 0).chars().rev().collect::<String>().into())),
+    function("reverse", &[TEXT], 1, TEXT, false, |_, a| {
+        Ok(text(a, 0).chars().rev().collect::<String>().into())
+    }),
     function("initcap", &[TEXT], 1, TEXT, false, |_, a| Ok(initcap(text(a, 0)).into())),
     function("replace", &[TEXT, TEXT, TEXT], 3, TEXT, false, |_, a| {
-        Ok(if text(a, 1).is_empty() { a[0].clone() } else { text(a, 0).replace(text(a, 1), text(a, 2)).into() })
+        Ok(if text(a, 1).is_empty() {
+            a[0].clone()
+        } else {
+            text(a, 0).replace(text(a, 1), text(a, 2)).into()
+        })
     }),
     function("translate", &[TEXT, TEXT, TEXT], 3, TEXT, false, |_, a| {
         let (from, to): (Vec<char>, Vec<char>) = (text(a, 1).chars().collect(), text(a, 2).chars().collect());
@@ -128,7 +158,9 @@ static GENERAL: &[Function] = &[
         let at = text(a, 0).find(text(a, 1));
         Ok(at.map_or(0, |b| text(a, 0)[..b].chars().count() + 1).into())
     }),
-    function("starts_with", &[TEXT, TEXT], 2, BOOL, false, |_, a| Ok(text(a, 0).starts_with(text(a, 1)).into())),
+    function("starts_with", &[TEXT, TEXT], 2, BOOL, false, |_, a| {
+        Ok(text(a, 0).starts_with(text(a, 1)).into())
+    }),
     function("substring", &[TEXT, INT4, INT4], 2, TEXT, false, |_, a| substring(a)),
     function("substring", &[TEXT, TEXT], 2, TEXT, false, |run, a| {
         let found = run.regex(text(a, 1), false)?;
@@ -145,8 +177,12 @@ static GENERAL: &[Function] = &[
         let cut = |c: char| trimmed(a, c);
         Ok(text(a, 0).trim_matches(cut).into())
     }),
-    function("ltrim", &[TEXT, TEXT], 1, TEXT, false, |_, a| Ok(text(a, 0).trim_start_matches(|c| trimmed(a, c)).into())),
-    function("rtrim", &[TEXT, TEXT], 1, TEXT, false, |_, a| Ok(text(a, 0).trim_end_matches(|c| trimmed(a, c)).into())),
+    function("ltrim", &[TEXT, TEXT], 1, TEXT, false, |_, a| {
+        Ok(text(a, 0).trim_start_matches(|c| trimmed(a, c)).into())
+    }),
+    function("rtrim", &[TEXT, TEXT], 1, TEXT, false, |_, a| {
+        Ok(text(a, 0).trim_end_matches(|c| trimmed(a, c)).into())
+    }),
     function("repeat", &[TEXT, INT4], 2, TEXT, false, |_, a| {
         let times = usize::try_from(int(a, 1)).unwrap_or(0).min((1 << 20) / text(a, 0).len().max(1));
         Ok(text(a, 0).repeat(times).into())
@@ -155,7 +191,9 @@ static GENERAL: &[Function] = &[
         let n = usize::try_from(int(a, 2)).unwrap_or(0);
         Ok(n.checked_sub(1).and_then(|n| text(a, 0).split(text(a, 1)).nth(n)).unwrap_or_default().into())
     }),
-    function("ascii", &[TEXT], 1, INT4, false, |_, a| Ok(text(a, 0).chars().next().map_or(0, u32::from).into())),
+    function("ascii", &[TEXT], 1, INT4, false, |_, a| {
+        Ok(text(a, 0).chars().next().map_or(0, u32::from).into())
+    }),
     function("chr", &[INT4], 1, TEXT, false, |_, a| {
         Ok(u32::try_from(int(a, 0)).ok().and_then(char::from_u32).map(|c| c.to_string()).into())
     }),
@@ -208,7 +246,8 @@ static GENERAL: &[Function] = &[
     }),
     function("array_to_string", &[TEXTS, TEXT, TEXT], 2, TEXT, true, |_, a| {
         Ok(a[0].as_array().map_or(Value::Null, |all| {
-            let shown = all.items.iter().filter_map(|v| v.as_str().or_else(|| a.get(2).and_then(Value::as_str)));
+            let shown =
+                all.items.iter().filter_map(|v| v.as_str().or_else(|| a.get(2).and_then(Value::as_str)));
             shown.collect::<Vec<_>>().join(text(a, 1)).into()
         }))
     }),
@@ -222,8 +261,12 @@ static GENERAL: &[Function] = &[
     function("array_length", &[ANY_ARRAY, INT4], 2, INT4, false, |_, a| {
         Ok(extent(a).map(|(low, high)| high - low + 1).into())
     }),
-    function("array_upper", &[ANY_ARRAY, INT4], 2, INT4, true, |_, a| Ok(extent(a).map(|(_, high)| high).into())),
-    function("array_lower", &[ANY_ARRAY, INT4], 2, INT4, true, |_, a| Ok(extent(a).map(|(low, _)| low).into())),
+    function("array_upper", &[ANY_ARRAY, INT4], 2, INT4, true, |_, a| {
+        Ok(extent(a).map(|(_, high)| high).into())
+    }),
+    function("array_lower", &[ANY_ARRAY, INT4], 2, INT4, true, |_, a| {
+        Ok(extent(a).map(|(low, _)| low).into())
+    }),
     function("array_ndims", &[ANY_ARRAY], 1, INT4, true, |_, a| {
         Ok(a[0].as_array().filter(|a| !a.items.is_empty()).map(|_| 1i64).into())
     }),
@@ -241,16 +284,24 @@ static GENERAL: &[Function] = &[
         items.push(a[1].clone());
         Ok(Value::array(items))
     }),
-    like_argument("array_cat", &[ANY_ARRAY, ANY_ARRAY], |run, a| run.apply(super::tree::Op::ArrayConcat, &a[0], &a[1])),
+    like_argument("array_cat", &[ANY_ARRAY, ANY_ARRAY], |run, a| {
+        run.apply(super::tree::Op::ArrayConcat, &a[0], &a[1])
+    }),
     like_argument("array_remove", &[ANY_ARRAY, ANY_ELEMENT], |_, a| {
         Ok(a[0].as_array().map_or(Value::Null, |all| {
             Value::array(all.items.iter().filter(|v| **v != a[1]).cloned().collect())
         }))
     }),
     function("now", &[], 0, TIMESTAMPTZ, false, |run, _| Ok(Value::Timestamp(run.context.now.0))),
-    function("current_timestamp", &[], 0, TIMESTAMPTZ, false, |run, _| Ok(Value::Timestamp(run.context.now.0))),
-    function("transaction_timestamp", &[], 0, TIMESTAMPTZ, false, |run, _| Ok(Value::Timestamp(run.context.now.0))),
-    function("statement_timestamp", &[], 0, TIMESTAMPTZ, false, |run, _| Ok(Value::Timestamp(run.context.now.0))),
+    function("current_timestamp", &[], 0, TIMESTAMPTZ, false, |run, _| {
+        Ok(Value::Timestamp(run.context.now.0))
+    }),
+    function("transaction_timestamp", &[], 0, TIMESTAMPTZ, false, |run, _| {
+        Ok(Value::Timestamp(run.context.now.0))
+    }),
+    function("statement_timestamp", &[], 0, TIMESTAMPTZ, false, |run, _| {
+        Ok(Value::Timestamp(run.context.now.0))
+    }),
     function("clock_timestamp", &[], 0, TIMESTAMPTZ, false, |run, _| Ok(Value::Timestamp(run.context.now.0))),
     function("current_date", &[], 0, oid::DATE, false, |run, _| Ok(Value::Timestamp(run.context.now.0))),
     function("timezone", &[TEXT, TIMESTAMPTZ], 2, TIMESTAMP, false, |_, a| Ok(a[1].clone())),
@@ -289,7 +340,11 @@ fn initcap(text: &str) -> String {
     let mut inside = false;
     let mut out = String::new();
     for c in text.chars() {
-        if inside { out.extend(c.to_lowercase()) } else { out.extend(c.to_uppercase()) }
+        if inside {
+            out.extend(c.to_lowercase())
+        } else {
+            out.extend(c.to_uppercase())
+        }
         inside = c.is_alphanumeric();
     }
     out
@@ -420,8 +475,11 @@ impl Binder<'_> {
                 let to = PgType::of(to.oid);
                 return Ok(Typed::new(self.convert(arg, to, true)?, to));
             }
-            return Err(Error::new(ErrorKind::UndefinedFunction, format!("function {name} does not exist or takes other arguments"))
-                .with_hint("Queries of the system catalogs have a set of functions of their own."));
+            return Err(Error::new(
+                ErrorKind::UndefinedFunction,
+                format!("function {name} does not exist or takes other arguments"),
+            )
+            .with_hint("Queries of the system catalogs have a set of functions of their own."));
         };
         let first = args.first().map_or(PgType::TEXT, |t| t.ty);
         let array = if types::element(first.oid).is_some() { first } else { PgType::of(TEXTS) };

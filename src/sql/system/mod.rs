@@ -124,7 +124,11 @@ const STACK: usize = 64 * 1024 * 1024;
 const STACK_LEFT: usize = 2 * 1024 * 1024;
 
 /// The types of a query's parameters and columns. `params` are the types the client gave, 0 for those it left open.
-pub fn describe(query: &ast::Query, context: &SystemContext<'_>, params: &[u32]) -> Result<SystemDescription> {
+pub fn describe(
+    query: &ast::Query,
+    context: &SystemContext<'_>,
+    params: &[u32],
+) -> Result<SystemDescription> {
     stacker::maybe_grow(STACK_LEFT, STACK, || {
         let given = params.iter().map(|o| (*o != 0 && *o != oid::UNKNOWN).then(|| PgType::of(*o))).collect();
         let binder = Binder::new(context, given);
@@ -165,8 +169,11 @@ pub fn answer(
             let values: Vec<Value> = rows.iter().map(|r| r.get(i).cloned().unwrap_or_default()).collect();
             arrays.push(output::shown(context, &values, column.ty)?);
         }
-        let fields: Vec<_> =
-            columns.iter().zip(&arrays).map(|(c, a)| c.pg_type.field(&c.name, true).with_data_type(a.data_type().clone())).collect();
+        let fields: Vec<_> = columns
+            .iter()
+            .zip(&arrays)
+            .map(|(c, a)| c.pg_type.field(&c.name, true).with_data_type(a.data_type().clone()))
+            .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?;
         Ok((columns, batch))

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array,
-    Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
+    Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano};
@@ -24,7 +25,9 @@ pub(super) fn shown_type(ty: PgType) -> PgType {
     if PgType::of(ty.oid).array_oid().is_some() && !is_reg(ty.oid) && ty.oid != oid::UNKNOWN {
         return ty;
     }
-    if let Some(element) = types::element(ty.oid).filter(|_| !matches!(ty.oid, types::INT2VECTOR | types::OIDVECTOR)) {
+    if let Some(element) =
+        types::element(ty.oid).filter(|_| !matches!(ty.oid, types::INT2VECTOR | types::OIDVECTOR))
+    {
         let shown = shown_type(PgType::of(element));
         return PgType::of(shown.array_oid().unwrap_or(1009));
     }
@@ -37,10 +40,8 @@ pub(super) fn shown(context: &SystemContext<'_>, values: &[Value], ty: PgType) -
     if to.oid == ty.oid {
         return array(context, values, ty);
     }
-    let values = values
-        .iter()
-        .map(|v| super::cast::cast(context, v, ty, to, true))
-        .collect::<Result<Vec<_>>>()?;
+    let values =
+        values.iter().map(|v| super::cast::cast(context, v, ty, to, true)).collect::<Result<Vec<_>>>()?;
     array(context, &values, to)
 }
 
@@ -64,8 +65,12 @@ pub(super) fn array(context: &SystemContext<'_>, values: &[Value], ty: PgType) -
                 })
                 .collect::<BooleanArray>(),
         ),
-        DataType::Int16 => Arc::new(ints().map(|i| i.and_then(|i| i16::try_from(i).ok())).collect::<Int16Array>()),
-        DataType::Int32 => Arc::new(ints().map(|i| i.and_then(|i| i32::try_from(i).ok())).collect::<Int32Array>()),
+        DataType::Int16 => {
+            Arc::new(ints().map(|i| i.and_then(|i| i16::try_from(i).ok())).collect::<Int16Array>())
+        }
+        DataType::Int32 => {
+            Arc::new(ints().map(|i| i.and_then(|i| i32::try_from(i).ok())).collect::<Int32Array>())
+        }
         DataType::Int64 => Arc::new(ints().collect::<Int64Array>()),
         DataType::Float32 => Arc::new(floats().map(|f| f.map(|f| f as f32)).collect::<Float32Array>()),
         DataType::Float64 => Arc::new(floats().collect::<Float64Array>()),
@@ -79,7 +84,9 @@ pub(super) fn array(context: &SystemContext<'_>, values: &[Value], ty: PgType) -
             Arc::new(scaled.collect::<Decimal128Array>().with_precision_and_scale(precision, scale)?)
         }
         DataType::Date32 => Arc::new(
-            times().map(|t| t.and_then(|t| i32::try_from(t.div_euclid(86_400_000_000)).ok())).collect::<Date32Array>(),
+            times()
+                .map(|t| t.and_then(|t| i32::try_from(t.div_euclid(86_400_000_000)).ok()))
+                .collect::<Date32Array>(),
         ),
         DataType::Timestamp(_, zone) => {
             Arc::new(times().collect::<TimestampMicrosecondArray>().with_timezone_opt(zone))

@@ -49,11 +49,13 @@ impl Visitor for Names {
             Expr::Function(f) => {
                 let (schema, name) = split_name(&f.name);
                 let array = name == "array" && matches!(f.args, FunctionArguments::Subquery(_));
-                self.special |= schema.is_some_and(|s| is_system_schema(&s)) || array || is_system_function(&name);
+                self.special |=
+                    schema.is_some_and(|s| is_system_schema(&s)) || array || is_system_function(&name);
             }
             Expr::Identifier(name) if name.quote_style.is_none() => {
                 let name = fold(name);
-                self.special |= is_keyword_function(&name) && !matches!(name.as_str(), "current_timestamp" | "current_date");
+                self.special |= is_keyword_function(&name)
+                    && !matches!(name.as_str(), "current_timestamp" | "current_date");
             }
             Expr::Cast { data_type, .. } => {
                 let text = data_type.to_string().to_lowercase();
@@ -75,7 +77,7 @@ impl Visitor for Names {
 /// knows (`current_setting`, `version()`, `'x'::regclass`, …).
 pub fn is_catalog_query(query: &Query, catalog: &Catalog, search_path: &[String]) -> bool {
     let mut names = Names::default();
-    let _ = query.visit(&mut names);
+    let _ = stacker::maybe_grow(super::STACK_LEFT, super::STACK, || query.visit(&mut names));
     let Names { ctes, relations, special } = names;
     let mut any = false;
     for (schema, name) in relations {

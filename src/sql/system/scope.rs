@@ -131,8 +131,10 @@ impl<'p> Scope<'p> {
         let mut scope = Some(self);
         let mut level = 0;
         while let Some(s) = scope {
-            let found =
-                s.tables.iter().find(|t| t.alias == name && schema.is_none_or(|wanted| t.schema == Some(wanted)));
+            let found = s
+                .tables
+                .iter()
+                .find(|t| t.alias == name && schema.is_none_or(|wanted| t.schema == Some(wanted)));
             if let Some(table) = found {
                 return Some((level, table));
             }

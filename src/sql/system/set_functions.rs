@@ -52,9 +52,14 @@ const KEYWORDS: &str = "all analyse analyze and any array as asc asymmetric both
 
 impl Binder<'_> {
     /// The call of a function that gives rows, with its columns; `None`: the function is none of these.
-    pub(super) fn set_call(&self, name: &str, args: Vec<Typed>) -> Result<Option<(SetCall, Vec<ScopeColumn>)>> {
+    pub(super) fn set_call(
+        &self,
+        name: &str,
+        args: Vec<Typed>,
+    ) -> Result<Option<(SetCall, Vec<ScopeColumn>)>> {
         let column = |name: &str, oid: u32| ScopeColumn::new(name, PgType::of(oid));
-        let array_type = |i: usize| args.get(i).map(|t: &Typed| t.ty.oid).filter(|o| types::element(*o).is_some());
+        let array_type =
+            |i: usize| args.get(i).map(|t: &Typed| t.ty.oid).filter(|o| types::element(*o).is_some());
         let array = array_type(0).unwrap_or(1009);
         let element = types::element(array).unwrap_or(oid::TEXT);
         let (function, columns, wanted): (_, Vec<ScopeColumn>, Vec<u32>) = match (name, args.len()) {
@@ -62,7 +67,9 @@ impl Binder<'_> {
             ("generate_series", 2 | 3) => {
                 let ty = match args[0].ty.oid {
                     oid::TIMESTAMP | oid::TIMESTAMPTZ | oid::DATE => {
-                        return Err(Error::unsupported("generate_series over timestamps is not supported here"));
+                        return Err(Error::unsupported(
+                            "generate_series over timestamps is not supported here",
+                        ));
                     }
                     oid::INT8 => oid::INT8,
                     _ if args[1].ty.oid == oid::INT8 => oid::INT8,
@@ -96,7 +103,9 @@ impl Binder<'_> {
             ("regexp_split_to_table", 2) => {
                 (SetFunction::SplitRegex, vec![column(name, oid::TEXT)], vec![oid::TEXT; 2])
             }
-            ("string_to_table", 2) => (SetFunction::SplitText, vec![column(name, oid::TEXT)], vec![oid::TEXT; 2]),
+            ("string_to_table", 2) => {
+                (SetFunction::SplitText, vec![column(name, oid::TEXT)], vec![oid::TEXT; 2])
+            }
             ("pg_show_all_settings", 0) => {
                 let columns = crate::catalog::system::find(None, "pg_settings")
                     .map(|r| r.columns.iter().map(|c| ScopeColumn::new(c.name, c.pg_type)).collect())
@@ -115,7 +124,11 @@ impl Binder<'_> {
             ),
             ("pg_available_extensions", 0) => (
                 SetFunction::Nothing,
-                vec![column("name", oid::NAME), column("default_version", oid::TEXT), column("comment", oid::TEXT)],
+                vec![
+                    column("name", oid::NAME),
+                    column("default_version", oid::TEXT),
+                    column("comment", oid::TEXT),
+                ],
                 vec![],
             ),
             ("pg_listening_channels", 0) => (SetFunction::Nothing, vec![column(name, oid::TEXT)], vec![]),

@@ -84,7 +84,12 @@ fn catalog() -> Catalog {
             keeps_history: true,
         },
     );
-    object(&mut c, "big", vec![id], ObjectBody::View { query: "SELECT id FROM orders WHERE amount > 100".into() });
+    object(
+        &mut c,
+        "big",
+        vec![id],
+        ObjectBody::View { query: "SELECT id FROM orders WHERE amount > 100".into() },
+    );
     object(
         &mut c,
         "totals",
@@ -155,26 +160,97 @@ fn ask(sql: &str) -> Vec<String> {
     try_ask(sql, &[]).unwrap_or_else(|e| panic!("{e:?}: {sql}")).1
 }
 
+fn run_all(text: &str) -> Vec<(Vec<SystemColumn>, Vec<String>)> {
+    let queries = text.split("\n;\n").map(str::trim).filter(|s| !s.is_empty());
+    queries.map(|sql| try_ask(sql, &[]).unwrap_or_else(|e| panic!("{e:?}: {sql}"))).collect()
+}
+
 #[test]
-fn dev_file() {
-    let Ok(path) = std::env::var("DEV_SQL") else { return };
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut bad = 0;
-    for sql in text.split("\n;\n").filter(|s| !s.trim().is_empty()) {
-        match std::panic::catch_unwind(|| try_ask(sql, &[])) {
-            Ok(Ok((columns, rows))) => {
-                let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
-                println!("OK {} {} | {:?}", rows.len(), names.join(","), rows.iter().take(4).collect::<Vec<_>>());
-            }
-            Ok(Err(e)) => {
-                bad += 1;
-                println!("BAD {e:?}\n{sql}\n")
-            }
-            Err(_) => {
-                bad += 1;
-                println!("PANIC {sql}\n")
-            }
-        }
-    }
-    println!("bad: {bad}");
+fn every_query_of_psql_s_describe_commands_is_answered() {
+    let answers = run_all(include_str!("testdata/psql.sql"));
+    assert_eq!(answers.len(), 101);
+    assert_eq!(
+        answers[0].1,
+        [
+            "public|big|view|me",
+            "public|clicks|foreign table|me",
+            "public|orders|table|me",
+            "public|totals|materialized view|me"
+        ]
+    );
+}
+
+#[test]
+fn catalog_queries_of_drivers_and_tools_are_answered() {
+    let answers = run_all(include_str!("testdata/clients.sql"));
+    // pgjdbc: getColumns, getTables, getPrimaryKeys, getIndexInfo.
+    assert_eq!(answers[0].1[2], "public|orders|amount|1700|f|786438|-1|-1|3|-|-|0|-|0|b");
+    assert_eq!(answers[1].1[0], "-|public|clicks|FOREIGN TABLE|-|");
+    assert_eq!(answers[2].1, ["-|public|orders|id|1|orders_pkey"]);
+    assert_eq!(answers[3].1[2], "-|public|orders|f|-|orders_u|3|2|at|A|-1|0|-");
+    // Npgsql finds arrays through array_recv.
+    assert!(answers[4].1.contains(&"pg_catalog|1007|_int4|a|f|23".to_string()));
+    // sqlx: nullability by table and column number.
+    assert_eq!(answers[6].1, ["f|id", "t|amount", "-|-"]);
+}
+
+#[test]
+fn plain_columns_say_which_column_they_are() {
+    let (columns, _) =
+        try_ask("SELECT c.relname, c.relname || 'x', c.oid::text FROM pg_class c", &[]).unwrap();
+    let origins: Vec<_> = columns.iter().map(|c| (c.table_oid, c.attnum)).collect();
+    assert_eq!(origins, [(1259, 2), (0, 0), (0, 0)]);
+    assert_eq!(columns[0].pg_type.oid, oid::NAME);
+}
+
+#[test]
+fn parameters_take_the_types_of_what_they_are_compared_with() {
+    with_context(|context| {
+        let query = parse(
+            "SELECT relname FROM pg_class WHERE oid = $1 AND relname = ANY($2) AND oid <> $3::regclass",
+        );
+        let types: Vec<u32> = describe(&query, context, &[]).unwrap().params.iter().map(|t| t.oid).collect();
+        assert_eq!(types, [oid::OID, 1003, oid::TEXT]);
+        let query = parse("SELECT relname FROM pg_class WHERE oid = $1");
+        let (_, batch) = answer(&query, context, &[ScalarValue::Int64(Some(16384))]).unwrap();
+        assert_eq!(batch.num_rows(), 1);
+    });
+}
+
+#[test]
+fn queries_of_user_relations_are_not_taken() {
+    with_context(|context| {
+        let ours = |sql: &str| is_catalog_query(&parse(sql), context.catalog, &context.search_path);
+        assert!(ours("SELECT * FROM pg_class"));
+        assert!(ours("SELECT version()"));
+        assert!(ours("SELECT current_schema"));
+        assert!(ours("SELECT 'orders'::regclass"));
+        assert!(ours("WITH x AS (SELECT oid FROM pg_type) SELECT * FROM x"));
+        assert!(!ours("SELECT 1"));
+        assert!(!ours("SELECT now(), lower('A')"));
+        assert!(!ours("SELECT * FROM orders"));
+        assert!(!ours("SELECT * FROM orders, pg_class"));
+        assert!(!ours("SELECT * FROM freshet.views"));
+    });
+}
+
+#[test]
+fn nulls_grouping_and_outer_joins_follow_sql() {
+    assert_eq!(ask("SELECT NULL::oid IN (1, 2), 3::oid IN (1, NULL), 1::oid NOT IN (2, 3)"), ["-|-|t"]);
+    assert_eq!(
+        ask(
+            "SELECT relkind, count(*) FROM pg_class WHERE relnamespace = 2200 GROUP BY 1 HAVING count(*) > 1 ORDER BY 1"
+        ),
+        ["i|2"]
+    );
+    assert_eq!(
+        ask(
+            "SELECT a.x, b.x FROM (VALUES (1::oid), (2)) a(x) FULL JOIN (VALUES (2::oid), (3)) b(x) USING (x) ORDER BY 1, 2"
+        ),
+        ["1|-", "2|2", "-|3"]
+    );
+    let e = try_ask("SELECT (SELECT oid FROM pg_class)", &[]).unwrap_err();
+    assert_eq!(e.kind().sqlstate(), "21000");
+    let e = try_ask("SELECT 'nothing'::regclass", &[]).unwrap_err();
+    assert_eq!((e.kind().sqlstate(), e.message()), ("42P01", "relation \"nothing\" does not exist"));
 }

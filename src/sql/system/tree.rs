@@ -181,20 +181,57 @@ pub(super) enum Plan {
     Scan(&'static SystemRelation),
     Cte(usize),
     /// Each function's rows beside the others', with the number of the row if `ordinality`.
-    Functions { calls: Vec<SetCall>, ordinality: bool },
-    Filter { input: Box<Plan>, conjuncts: Vec<Expr> },
-    Project { input: Box<Plan>, exprs: Vec<Expr> },
+    Functions {
+        calls: Vec<SetCall>,
+        ordinality: bool,
+    },
+    Filter {
+        input: Box<Plan>,
+        conjuncts: Vec<Expr>,
+    },
+    Project {
+        input: Box<Plan>,
+        exprs: Vec<Expr>,
+    },
     /// The input's columns and one for each call.
-    ProjectSet { input: Box<Plan>, calls: Vec<SetCall> },
+    ProjectSet {
+        input: Box<Plan>,
+        calls: Vec<SetCall>,
+    },
     Join(Box<Join>),
-    Aggregate { input: Box<Plan>, keys: Vec<Expr>, aggregates: Vec<Aggregate> },
-    Window { input: Box<Plan>, windows: Vec<Window> },
+    Aggregate {
+        input: Box<Plan>,
+        keys: Vec<Expr>,
+        aggregates: Vec<Aggregate>,
+    },
+    Window {
+        input: Box<Plan>,
+        windows: Vec<Window>,
+    },
     /// Rows that differ in these expressions, the first of each; all columns if none are given.
-    Distinct { input: Box<Plan>, on: Vec<Expr> },
-    Sort { input: Box<Plan>, keys: Vec<SortKey> },
-    Limit { input: Box<Plan>, limit: Option<Expr>, offset: Option<Expr> },
-    SetOp { op: SetOp, all: bool, left: Box<Plan>, right: Box<Plan> },
-    With { ctes: Vec<Cte>, body: Box<Plan> },
+    Distinct {
+        input: Box<Plan>,
+        on: Vec<Expr>,
+    },
+    Sort {
+        input: Box<Plan>,
+        keys: Vec<SortKey>,
+    },
+    Limit {
+        input: Box<Plan>,
+        limit: Option<Expr>,
+        offset: Option<Expr>,
+    },
+    SetOp {
+        op: SetOp,
+        all: bool,
+        left: Box<Plan>,
+        right: Box<Plan>,
+    },
+    With {
+        ctes: Vec<Cte>,
+        body: Box<Plan>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -320,7 +357,9 @@ pub(super) fn walk_plan(plan: &mut Plan, level: usize, visit: Visitor<'_>) {
         Plan::Unit | Plan::Scan(_) | Plan::Cte(_) => {}
         Plan::Values(rows) => rows.iter_mut().for_each(|r| walk_all(r, level, visit)),
         Plan::Functions { calls, .. } => walk_calls(calls, level, visit),
-        Plan::Filter { input, conjuncts: exprs } | Plan::Project { input, exprs } | Plan::Distinct { input, on: exprs } => {
+        Plan::Filter { input, conjuncts: exprs }
+        | Plan::Project { input, exprs }
+        | Plan::Distinct { input, on: exprs } => {
             walk_all(exprs, level, visit);
             walk_plan(input, level, visit);
         }
