@@ -259,7 +259,7 @@ impl BackendSession for Session {
     async fn begin_implicit(&mut self) -> Result<()> {
         Ok(())
     }
-    async fn finish_implicit(&mut self, ok: bool) -> Result<()> {
+    async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>> {
         self.finish(ok).await
     }
     fn statement_failed(&mut self, _error: &Error) {
