@@ -412,6 +412,10 @@ pub trait BackendSession: Send {
     /// It ends: commit, or roll back when `ok` is false. Does nothing inside a block. Statements may have had to be run
     /// again because others were faster: then the command tag of the last one is given, if it has one.
     async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>>;
+    /// The columns of a cursor that SQL has declared: the protocol may describe and run it as a portal.
+    fn cursor_columns(&mut self, _name: &str) -> Option<Arc<[OutputColumn]>> {
+        None
+    }
     /// An error was reported to the client, from wherever: an open transaction block has failed.
     fn statement_failed(&mut self, error: &Error);
     /// The connection ended.

@@ -253,6 +253,8 @@ pub(super) struct Connection<'a> {
     pub implicit: bool,
     /// After an error everything up to Sync is skipped.
     pub skipping: bool,
+    /// A ReadyForQuery has been written and may not have been sent.
+    owed: bool,
     /// The command tag that waits for the commit of the implicit transaction.
     pub held: Held,
 }
@@ -289,6 +291,7 @@ impl<'a> Connection<'a> {
             portals: HashMap::new(),
             implicit: false,
             skipping: false,
+            owed: false,
             held: Held::default(),
         }
     }
@@ -310,6 +313,13 @@ impl<'a> Connection<'a> {
         let watch = self.watch.clone();
         let mut stopped = pin!(watch.stopped());
         loop {
+            // What follows may be the beginning of a pipeline only, or what is left of a COPY.
+            if self.owed && !self.io.has_frame() {
+                self.owed = false;
+                if self.io.flush().await.is_err() {
+                    return Ok(());
+                }
+            }
             if watch.shutdown.is_cancelled() || watch.cancel.terminated().is_cancelled() {
                 return Err(errors::shutdown());
             }
@@ -437,8 +447,9 @@ impl<'a> Connection<'a> {
         self.write_notices();
         self.write_parameters();
         self.write_ready();
-        // The next cycle has already been asked for: its replies go with these, unless they take long.
-        if self.io.has_frame() { Ok(self.io.flush_if_full().await?) } else { Ok(self.io.flush().await?) }
+        // The next cycle may have been asked for already: its replies go with these, unless they take long.
+        self.owed = true;
+        Ok(self.io.flush_if_full().await?)
     }
 
     async fn simple(&mut self, body: Bytes) -> Result<(), Failure> {

@@ -159,10 +159,15 @@ impl Connection<'_> {
                 self.write_columns(&prepared.description, &[]);
             }
             b'P' => {
-                let portal = self.portals.get(&name).ok_or_else(|| no_portal(&name))?;
-                let (description, formats) =
-                    (Arc::clone(&portal.prepared.description), portal.formats.clone());
-                self.write_columns(&description, &formats);
+                if let Some(portal) = self.portals.get(&name) {
+                    let (description, formats) =
+                        (Arc::clone(&portal.prepared.description), portal.formats.clone());
+                    self.write_columns(&description, &formats);
+                } else {
+                    // What SQL has declared is a portal, too.
+                    let columns = self.session.cursor_columns(&name).ok_or_else(|| no_portal(&name))?;
+                    write_row_description(&columns, &[], self.replies());
+                }
             }
             other => return Err(protocol(format!("invalid DESCRIBE message subtype {other}"))),
         }
@@ -180,6 +185,9 @@ impl Connection<'_> {
         let name = body.cstr()?;
         let limit = body.i32()?;
         body.end()?;
+        if !self.portals.contains_key(&name) && self.session.cursor_columns(&name).is_some() {
+            return self.execute_cursor(&name, limit).await;
+        }
         let limit = usize::try_from(limit).ok().filter(|l| *l > 0).unwrap_or(usize::MAX);
         // Taken out while it runs: a statement may end all portals, this one included.
         let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
@@ -191,6 +199,30 @@ impl Connection<'_> {
             self.portals.insert(name, portal);
         }
         result
+    }
+
+    /// Execute of a cursor that SQL has declared: a FETCH.
+    async fn execute_cursor(&mut self, name: &str, limit: i32) -> Result<(), Failure> {
+        let count = if limit > 0 { limit.to_string() } else { "ALL".to_string() };
+        let quoted = name.replace('"', "\"\"");
+        let fetch = self.session.parse(&format!("FETCH {count} FROM \"{quoted}\""))?;
+        let Some(fetch) = fetch.first() else { return Err(no_portal(name).into()) };
+        let token = self.watch.cancel.begin();
+        self.release();
+        self.begin().await?;
+        let outcome = self.watch.call(self.io, self.session.execute(fetch, Vec::new())).await?;
+        let Outcome::Rows { columns, stream, tag } = outcome else {
+            return self.no_rows(outcome, &token).await;
+        };
+        let options = self.session.text_options();
+        let mut rows = RowsInFlight::new(columns, stream, tag);
+        let (sent, _) = rows.send(self.io, &self.watch, &token, &[], usize::MAX, &options).await?;
+        if usize::try_from(limit) == Ok(sent) && sent > 0 {
+            put(&PortalSuspended::new(), &mut self.io.out);
+        } else {
+            self.complete(format!("SELECT {sent}"));
+        }
+        Ok(())
     }
 
     async fn run_portal(&mut self, name: &str, portal: &mut Portal, limit: usize) -> Result<(), Failure> {

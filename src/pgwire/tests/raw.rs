@@ -136,6 +136,16 @@ async fn the_last_tag_is_sent_after_the_commit_or_an_error_instead() {
 }
 
 #[tokio::test]
+async fn a_cycle_is_answered_although_messages_without_reply_follow_it() {
+    let server = start().await;
+    let mut raw = Raw::ready(&server).await;
+    raw.send(&[query("fail"), message(b'd', b"1\n"), message(b'c', b"")].concat()).await;
+    assert_eq!(raw.kinds().await, "E22012 ZI");
+    raw.send(&[query("insert"), parse("", "insert")].concat()).await;
+    assert_eq!(raw.kinds().await, "C ZI");
+}
+
+#[tokio::test]
 async fn flush_delivers_without_sync() {
     let server = start().await;
     let mut raw = Raw::ready(&server).await;
