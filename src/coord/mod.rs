@@ -13,6 +13,7 @@ pub mod command;
 pub mod consistency;
 pub mod constraint;
 pub mod copy;
+mod copy_binary;
 pub mod cursor;
 pub mod ddl;
 pub mod definition;

@@ -61,20 +61,23 @@ impl Session {
         let keep = !transaction.has_definitions();
         let version = transaction.catalog(&shared).version();
         let (search_path, time_zone) = (self.search_path(), self.settings.time_zone().to_string());
+        // What the client said at Parse holds when the statement is bound again, too.
+        let told = parsed.given.lock().clone();
+        let given = if given.is_empty() { &told } else { given };
         let known = parsed.prepared.lock().clone();
         if let Some(known) = known
             && keep
             && known.version == version
             && known.search_path == search_path
             && known.time_zone == time_zone
-            && (given.is_empty() || known.given == given)
+            && known.given == given
         {
             return Ok(known);
         }
         let param_types =
             given.iter().map(|oid| (*oid != 0).then(|| PgType::of(*oid))).collect::<Vec<_>>();
         let mut context = self.bind_context(param_types);
-        context.text = Some(parsed.parsed.text.clone());
+        context.text = parsed.whole.as_deref().map(str::to_string);
         let bound = match parsed.statement() {
             Statement::Query(query) => {
                 let query = bind::bind_query(query, &context)?;

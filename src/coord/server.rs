@@ -18,6 +18,7 @@ use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::{ServerSettings, SessionSettings};
 use crate::coord::backend::{
+    OutputColumn,
     Backend, BackendSession, CancelHandle, ConnectParams, Description, Notice, Outcome, ParsedStatement,
     TransactionStatus,
 };
@@ -266,8 +267,11 @@ impl BackendSession for Session {
     async fn begin_implicit(&mut self) -> Result<()> {
         Ok(())
     }
-    async fn finish_implicit(&mut self, ok: bool) -> Result<()> {
+    async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>> {
         self.finish(ok).await
+    }
+    fn cursor_columns(&mut self, name: &str) -> Option<Arc<[OutputColumn]>> {
+        Session::cursor_columns(self, name).ok()
     }
     fn statement_failed(&mut self, _error: &Error) {
         self.fail_statement();
