@@ -2,7 +2,7 @@
 //! same run.
 //!
 //! Run with `cargo bench --bench point_reads`. Environment: `POINT_ROWS` (100,000), `POINT_SECONDS` (5; each cell),
-//! `POINT_CLIENTS` (`1,8,32`), `PG_BIN` (the folder with `initdb`, `postgres` and `pgbench`;
+//! `POINT_CLIENTS` (`1,8,32`), `POINT_SERVER` (another `freshet` than the one built beside this), `PG_BIN` (the folder with `initdb`, `postgres` and `pgbench`;
 //! `/usr/lib/postgresql/15/bin` if there is one). What is missing is said and left out.
 //!
 //! Both servers are processes of their own with default settings, reached over loopback TCP; pgbench has two threads
@@ -47,7 +47,8 @@ fn free_port() -> u16 {
 fn start_freshet() -> Peer {
     let data = tempfile::tempdir().expect("a directory");
     let port = free_port();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_freshet"))
+    let program = std::env::var_os("POINT_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_freshet").into());
+    let mut process = Command::new(program)
         .args(["--pg-addr", &format!("127.0.0.1:{port}"), "--http-addr", "127.0.0.1:0", "--data-dir"])
         .arg(data.path().join("d"))
         .stdout(Stdio::piped())
