@@ -8,18 +8,19 @@ use std::future::Future;
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
+use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, ObjectId};
 use crate::catalog::object::DATABASE;
 use crate::config::SessionSettings;
-use crate::coord::command::{Command, TableWrite};
+use crate::coord::command::{Command, DdlOp, TableWrite};
 use crate::coord::copy::CopiedRows;
 use crate::coord::cursor::Cursor;
 use crate::coord::ddl::Definer;
-use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
+use crate::coord::backend::{BatchStream, CancelHandle, ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
 use crate::coord::select::Prepared;
 use crate::coord::transaction::Transaction;
 use crate::coord::Shared;
@@ -281,13 +282,30 @@ impl Session {
 
     async fn send_commit(
         &mut self,
-        ddl: Vec<crate::coord::command::DdlOp>,
+        ddl: Vec<DdlOp>,
         writes: Vec<TableWrite>,
     ) -> Result<Epoch> {
-        let (reply, answer) = oneshot::channel();
+        let views: Vec<ObjectId> = ddl
+            .iter()
+            .filter_map(|op| match op {
+                DdlOp::Create(object, Some(_)) => Some(object.id),
+                _ => None,
+            })
+            .collect();
+        let (reply, mut answer) = oneshot::channel();
         self.shared().send(Command::Commit { ddl, writes, reply })?;
-        let epoch = answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))??;
-        Ok(epoch)
+        let gone = |_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down");
+        if views.is_empty() {
+            // What has been sent is on its way: there is no taking it back.
+            return answer.await.map_err(gone)?;
+        }
+        let cancel = self.handle.token();
+        tokio::select! {
+            answered = &mut answer => return answered.map_err(gone)?,
+            () = cancel.cancelled() => {}
+        }
+        self.shared().send(Command::AbandonViews(views))?;
+        answer.await.map_err(gone)?
     }
 
     fn begin(&mut self, start: bool, modes: &TransactionModes) -> Result<Outcome> {
@@ -460,7 +478,16 @@ impl Session {
         let cancel = self.handle.token();
         self.cancel = cancel.clone();
         let timeout = self.settings.timeout("statement_timeout");
-        let result = until_stopped(self.dispatch(statement, params.clone()), cancel, timeout).await;
+        let started = tokio::time::Instant::now();
+        let result = match statement.statement() {
+            // A commit that is on its way must be waited for.
+            Statement::Commit { .. } => self.dispatch(statement, params.clone()).await,
+            _ => until_stopped(self.dispatch(statement, params.clone()), cancel, timeout).await,
+        };
+        let result = result.map(|outcome| match timeout {
+            Some(t) => limited(outcome, started + t),
+            None => outcome,
+        });
         self.note_failure(result.as_ref().err());
         if let (Ok(Outcome::Command { tag }), Some(replayable)) = (&result, &mut self.replayable) {
             replayable.push((statement.clone(), params, tag.clone()));
@@ -636,7 +663,35 @@ async fn until_stopped<T>(
         biased;
         () = cancel.cancelled() => Err(canceled()),
         result = work => result,
-        () = expired => Err(Error::new(ErrorKind::QueryCanceled, "canceling statement due to statement timeout")),
+        () = expired => Err(timed_out()),
+    }
+}
+
+fn timed_out() -> Error {
+    Error::new(ErrorKind::QueryCanceled, "canceling statement due to statement timeout")
+}
+
+/// The rows of a statement are part of it: they must have come by the deadline too. (Endless results have none.)
+fn limited(outcome: Outcome, deadline: tokio::time::Instant) -> Outcome {
+    let limit = |stream: BatchStream| -> BatchStream {
+        Box::pin(futures::stream::unfold(Some(stream), move |stream| async move {
+            let mut stream = stream?;
+            match tokio::time::timeout_at(deadline, stream.next()).await {
+                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(stream))),
+                Ok(Some(Err(e))) => Some((Err(e), None)),
+                Ok(None) => None,
+                Err(_) => Some((Err(timed_out()), None)),
+            }
+        }))
+    };
+    match outcome {
+        Outcome::Rows { columns, stream, tag } if !tag.live => {
+            Outcome::Rows { columns, stream: limit(stream), tag }
+        }
+        Outcome::CopyOut { columns, options, stream, live: false } => {
+            Outcome::CopyOut { columns, options, stream: limit(stream), live: false }
+        }
+        other => other,
     }
 }
 
