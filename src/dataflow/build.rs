@@ -14,6 +14,7 @@ use crate::operator::map::Map;
 use crate::operator::reduce::{Reduce, ReduceSpec};
 use crate::operator::temporal::Temporal;
 use crate::operator::top_k::{TopK, TopKSpec};
+use crate::operator::top_one::TopOne;
 use crate::operator::{Operator, Output};
 use crate::plan::{Emit, Op, Plan, PlanNode};
 use crate::time::Watermark;
@@ -44,7 +45,7 @@ pub(super) fn instance(spec: &DataflowSpec, index: usize, workers: usize) -> Res
         nodes,
         schedule: schedule(plan, workers),
         schema: plan.schema.clone(),
-        append_only: plan.facts().append_only,
+        is_net: plan.facts().append_only || is_net(plan, plan.nodes.len() - 1),
         buffered: Some(Vec::new()),
         fresh: true,
         epochs: 0,
@@ -52,6 +53,23 @@ pub(super) fn instance(spec: &DataflowSpec, index: usize, workers: usize) -> Res
         errors: Vec::new(),
         scratch: Output::default(),
     })
+}
+
+/// Whether a node never gives out two equal rows in an epoch, so that there is nothing to add up. Operators that
+/// emit differences at the close are so, and what keeps all of their columns is too.
+fn is_net(plan: &Plan, node: usize) -> bool {
+    let Some(node) = plan.nodes.get(node) else { return false };
+    let Some(&input) = node.inputs.first() else { return false };
+    match &node.op {
+        Op::Reduce { .. } | Op::Distinct { .. } | Op::TopK { .. } => true,
+        Op::Exchange { .. } | Op::Map { exprs: None, .. } => is_net(plan, input),
+        Op::Map { exprs: Some(exprs), .. } => {
+            let kept = |column| exprs.iter().any(|e| e.as_column() == Some(column));
+            let all = plan.nodes.get(input).is_some_and(|n| (0..n.schema.fields().len()).all(kept));
+            all && is_net(plan, input)
+        }
+        _ => false,
+    }
 }
 
 fn is_exchange(op: &Op) -> bool {
@@ -166,7 +184,11 @@ fn operator(plan: &Plan, node: &PlanNode, index: usize) -> Result<Box<dyn Operat
                 row_number: *row_number,
                 append_only: first.facts.append_only,
             };
-            Box::new(TopK::new(schema, output, spec)?)
+            if TopOne::fits(&schema, &spec) {
+                Box::new(TopOne::new(schema, output, spec)?)
+            } else {
+                Box::new(TopK::new(schema, output, spec)?)
+            }
         }
         Op::Temporal { from, until } => Box::new(Temporal::new(schema, from.clone(), until.clone())?),
         other => return Err(Error::internal(format!("{other:?} is not an operator"))),

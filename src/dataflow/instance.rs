@@ -101,7 +101,8 @@ pub(super) struct Instance {
     pub(super) schedule: Vec<Task>,
     /// Schema under which the result is shown.
     pub(super) schema: SchemaRef,
-    pub(super) append_only: bool,
+    /// Whether the result needs no consolidation: it only grows, or its last operator emits net differences.
+    pub(super) is_net: bool,
     /// Changes that arrived while hydrating; `None` when live.
     pub(super) buffered: Option<Vec<(ObjectId, Vec<ZBatch>)>>,
     /// Whether it has never been closed.
@@ -370,7 +371,7 @@ impl Instance {
     /// The result of the epoch, each row once with its net weight.
     pub(super) fn take_result(&mut self) -> Result<Vec<ZBatch>> {
         let batches = std::mem::take(&mut self.result);
-        if self.append_only || batches.is_empty() {
+        if self.is_net || batches.is_empty() {
             return Ok(batches);
         }
         let net = guarded(|| consolidate(&self.schema, &batches))?;

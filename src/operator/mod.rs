@@ -14,6 +14,7 @@ pub mod temporal;
 #[cfg(test)]
 mod testing;
 pub mod top_k;
+pub mod top_one;
 
 use crate::error::Result;
 use crate::time::{Epoch, EventTime, Watermark};

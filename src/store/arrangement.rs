@@ -3,7 +3,7 @@
 //!
 //! [`KeyIndex`] gives every distinct key a slot, a small number that is the key's position in any number of
 //! [`Slab`](slab::Slab)s. It is divided into 256 virtual shards by the top bits of the hash, so that growing never
-//! stalls; keys of one or two machine words and single text columns are kept raw, others as row bytes.
+//! stalls; keys of up to three machine words and single text columns are kept raw, others as row bytes.
 //! [`RowLists`](row_lists::RowLists) keeps rows per key as references into shared Arrow blocks.
 //!
 //! Boundary: keys, slots and rows; what slots mean is the operators' affair.
@@ -31,7 +31,8 @@ use words::{WordKind, column_of, words_of};
 
 const NULL_A: u8 = 1;
 const NULL_B: u8 = 2;
-const FREE: u8 = 4;
+const NULL_C: u8 = 4;
+const FREE: u8 = 8;
 
 /// How keys of certain columns are kept.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ enum Layout {
     One(WordKind),
     /// Two columns of at most 64 bits.
     Two(WordKind, WordKind),
+    /// Three columns of at most 64 bits: what groups by a key and a window have.
+    Three(WordKind, WordKind, WordKind),
     /// One text or bytea column.
     Bytes,
     /// Anything else, as row bytes.
@@ -60,6 +63,7 @@ enum Values {
     Unit,
     One { words: ScalarBuffer<u64>, nulls: Option<NullBuffer> },
     Two { words: Vec<[u64; 2]>, flags: Option<Vec<u8>> },
+    Three { words: Vec<[u64; 3]>, flags: Option<Vec<u8>> },
     Bytes { offsets: OffsetBuffer<i32>, data: Buffer, nulls: Option<NullBuffer> },
     Rows(Rows),
 }
@@ -108,9 +112,10 @@ pub struct KeyIndex {
     /// Keys by slot; only the columns of the layout are used.
     one: Slab<u64>,
     two: Slab<[u64; 2]>,
+    three: Slab<[u64; 3]>,
     places: Slab<u64>,
     arena: Arena,
-    /// NULL bits of two-column keys; empty while no NULL has been seen.
+    /// NULL bits of keys of two or three columns; empty while no NULL has been seen.
     flags: Slab<u8>,
     /// The slot of the NULL key of a one-column layout.
     null_slot: u32,
@@ -129,6 +134,10 @@ impl KeyIndex {
                 (Some(a), Some(b)) => Layout::Two(a, b),
                 _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
             },
+            [a, b, c] => match (WordKind::of(a), WordKind::of(b), WordKind::of(c)) {
+                (Some(a), Some(b), Some(c)) => Layout::Three(a, b, c),
+                _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
+            },
             _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
         };
         Ok(KeyIndex {
@@ -137,6 +146,7 @@ impl KeyIndex {
             table: ShardedTable::default(),
             one: Slab::new(),
             two: Slab::new(),
+            three: Slab::new(),
             places: Slab::new(),
             arena: Arena::default(),
             flags: Slab::new(),
@@ -180,7 +190,14 @@ impl KeyIndex {
             Layout::One(kind) => {
                 Values::One { words: words_of(&columns[0], *kind), nulls: some_nulls(&columns[0]) }
             }
-            Layout::Two(a, b) => two_words(columns, *a, *b),
+            Layout::Two(a, b) => {
+                let (words, flags) = joined_words(columns, [*a, *b]);
+                Values::Two { words, flags }
+            }
+            Layout::Three(a, b, c) => {
+                let (words, flags) = joined_words(columns, [*a, *b, *c]);
+                Values::Three { words, flags }
+            }
             Layout::Bytes if self.types[0] == DataType::Utf8 => {
                 let a = columns[0].as_string::<i32>();
                 Values::Bytes {
@@ -209,12 +226,18 @@ impl KeyIndex {
             Values::Unit => true,
             Values::One { words, .. } => *self.one.get(slot) == words[i],
             Values::Two { words, flags } => {
-                *self.two.get(slot) == words[i]
-                    && (self.flags.is_empty() && flags.is_none()
-                        || self.flag(slot) == flags.as_ref().map_or(0, |f| f[i]))
+                *self.two.get(slot) == words[i] && self.same_nulls(slot, flags, i)
+            }
+            Values::Three { words, flags } => {
+                *self.three.get(slot) == words[i] && self.same_nulls(slot, flags, i)
             }
             _ => self.arena.get(*self.places.get(slot)) == values.bytes(i),
         }
+    }
+
+    #[inline]
+    fn same_nulls(&self, slot: u32, flags: &Option<Vec<u8>>, i: usize) -> bool {
+        self.flags.is_empty() && flags.is_none() || self.flag(slot) == flags.as_ref().map_or(0, |f| f[i])
     }
 
     #[inline]
@@ -241,6 +264,11 @@ impl KeyIndex {
             Values::Two { words, flags: None } if self.flags.is_empty() => {
                 for (i, (slot, pair)) in slots.iter().zip(words.iter()).enumerate() {
                     check(i, *slot != NONE && *self.two.get(*slot) == *pair);
+                }
+            }
+            Values::Three { words, flags: None } if self.flags.is_empty() => {
+                for (i, (slot, three)) in slots.iter().zip(words.iter()).enumerate() {
+                    check(i, *slot != NONE && *self.three.get(*slot) == *three);
                 }
             }
             values => {
@@ -330,11 +358,11 @@ impl KeyIndex {
             Values::One { words, .. } => self.one.put(slot, if null { 0 } else { words[i] }),
             Values::Two { words, flags } => {
                 self.two.put(slot, words[i]);
-                let flag = flags.as_ref().map_or(0, |f| f[i]);
-                if flag != 0 || (slot as usize) < self.flags.len() {
-                    self.flags.grow(slot as usize + 1, 0);
-                    *self.flags.get_mut(slot) = flag;
-                }
+                self.put_flag(slot, flags.as_ref().map_or(0, |f| f[i]));
+            }
+            Values::Three { words, flags } => {
+                self.three.put(slot, words[i]);
+                self.put_flag(slot, flags.as_ref().map_or(0, |f| f[i]));
             }
             values => {
                 let place = if null { NOWHERE } else { self.arena.add(values.bytes(i)) };
@@ -349,6 +377,27 @@ impl KeyIndex {
         Ok(slot)
     }
 
+    fn put_flag(&mut self, slot: u32, flag: u8) {
+        if flag != 0 || (slot as usize) < self.flags.len() {
+            self.flags.grow(slot as usize + 1, 0);
+            *self.flags.get_mut(slot) = flag;
+        }
+    }
+
+    /// Column `column` of keys of several words.
+    fn gather_words<const N: usize>(
+        &self,
+        slab: &Slab<[u64; N]>,
+        column: usize,
+        (kind, null): (WordKind, u8),
+        slots: &[u32],
+    ) -> Result<ArrayRef> {
+        let nulls = (!self.flags.is_empty())
+            .then(|| slots.iter().map(|s| self.flag(*s) & null == 0).collect::<NullBuffer>());
+        let words = slots.iter().map(|s| slab.get(*s)[column]).collect();
+        column_of(&self.types[column], kind, words, nulls)
+    }
+
     /// The key columns of these slots.
     pub fn gather(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let null = |slot: u32| slot == self.null_slot;
@@ -359,18 +408,15 @@ impl KeyIndex {
             Layout::One(kind) => {
                 vec![column_of(&self.types[0], *kind, self.one.gather(slots), nulls())?]
             }
-            Layout::Two(a, b) => {
-                let nulls = |bit: u8| {
-                    (!self.flags.is_empty())
-                        .then(|| slots.iter().map(|s| self.flag(*s) & bit == 0).collect::<NullBuffer>())
-                };
-                let first = slots.iter().map(|s| self.two.get(*s)[0]).collect();
-                let second = slots.iter().map(|s| self.two.get(*s)[1]).collect();
-                vec![
-                    column_of(&self.types[0], *a, first, nulls(NULL_A))?,
-                    column_of(&self.types[1], *b, second, nulls(NULL_B))?,
-                ]
-            }
+            Layout::Two(a, b) => vec![
+                self.gather_words(&self.two, 0, (*a, NULL_A), slots)?,
+                self.gather_words(&self.two, 1, (*b, NULL_B), slots)?,
+            ],
+            Layout::Three(a, b, c) => vec![
+                self.gather_words(&self.three, 0, (*a, NULL_A), slots)?,
+                self.gather_words(&self.three, 1, (*b, NULL_B), slots)?,
+                self.gather_words(&self.three, 2, (*c, NULL_C), slots)?,
+            ],
             Layout::Bytes if self.types[0] == DataType::Utf8 => {
                 let mut builder = StringBuilder::with_capacity(slots.len(), slots.len() * 16);
                 for slot in slots {
@@ -449,6 +495,7 @@ impl KeyIndex {
             + self.table.bytes()
             + self.one.bytes()
             + self.two.bytes()
+            + self.three.bytes()
             + self.places.bytes()
             + self.arena.bytes()
             + self.flags.bytes()
@@ -460,20 +507,26 @@ fn some_nulls(array: &ArrayRef) -> Option<NullBuffer> {
     array.nulls().filter(|n| n.null_count() > 0).cloned()
 }
 
-fn two_words(columns: &[ArrayRef], a: WordKind, b: WordKind) -> Values {
-    let (first, second) = (words_of(&columns[0], a), words_of(&columns[1], b));
-    let mut words: Vec<[u64; 2]> = first.iter().zip(second.iter()).map(|(a, b)| [*a, *b]).collect();
+/// The words of several columns side by side, with the NULL bits of each row if there are any.
+fn joined_words<const N: usize>(
+    columns: &[ArrayRef],
+    kinds: [WordKind; N],
+) -> (Vec<[u64; N]>, Option<Vec<u8>>) {
+    let mut words = vec![[0; N]; columns[0].len()];
     let mut flags = None;
-    for (column, (at, bit)) in columns.iter().zip([(0, NULL_A), (1, NULL_B)]) {
+    for (at, (column, kind)) in columns.iter().zip(kinds).enumerate() {
+        for (row, word) in words.iter_mut().zip(words_of(column, kind).iter()) {
+            row[at] = *word;
+        }
         if let Some(nulls) = some_nulls(column) {
             let flags = flags.get_or_insert_with(|| vec![0_u8; words.len()]);
             for i in (0..words.len()).filter(|i| nulls.is_null(*i)) {
                 words[i][at] = 0;
-                flags[i] |= bit;
+                flags[i] |= [NULL_A, NULL_B, NULL_C][at];
             }
         }
     }
-    Values::Two { words, flags }
+    (words, flags)
 }
 
 #[cfg(test)]
@@ -515,6 +568,7 @@ mod tests {
             vec![DataType::Int64],
             vec![DataType::Float64],
             vec![DataType::Int32, DataType::Int64],
+            vec![DataType::Int64, DataType::Float64, DataType::Int32],
             vec![DataType::Utf8],
             vec![DataType::Binary],
             vec![DataType::Utf8, DataType::Int64],
