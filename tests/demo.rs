@@ -65,8 +65,8 @@ fn printed(out: &str) -> Vec<(String, u64, u64, f64)> {
         .take_while(|l| !l.is_empty())
         .map(|l| {
             let code = l.split_whitespace().next().expect("a code").to_string();
-            let figures: Vec<&str> =
-                l.chars().skip(32).collect::<String>().leak().split_whitespace().collect();
+            let right: String = l.chars().skip(32).collect();
+            let figures: Vec<&str> = right.split_whitespace().collect();
             let number = |i: usize| figures[i].parse::<u64>().unwrap_or_else(|e| panic!("{l}: {e}"));
             (code, number(0), number(1), figures[2].parse().unwrap_or_else(|e| panic!("{l}: {e}")))
         })

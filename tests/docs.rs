@@ -96,6 +96,10 @@ fn psql(answer: &Answer) -> String {
     }
     let n = answer.rows.len();
     let _ = writeln!(out, "({n} row{})", if n == 1 { "" } else { "s" });
+    // The rows of RETURNING are followed by what was done.
+    if ["INSERT", "UPDATE", "DELETE"].iter().any(|t| answer.tag.starts_with(t)) {
+        let _ = writeln!(out, "{}", answer.tag);
+    }
     out
 }
 

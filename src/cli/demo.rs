@@ -194,7 +194,7 @@ impl Replay<'_> {
             sent: self.sent,
             total: self.flights.len(),
             rate: self.rate(),
-            last: self.batches.last().copied().unwrap_or_default(),
+            last: self.batches.last().copied(),
             carriers,
         })
     }

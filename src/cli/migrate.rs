@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql;
 use crate::sql::statement::Statement;
 
-const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS freshet_migrations (
+const CREATE_HISTORY: &str = "CREATE TABLE freshet_migrations (
   version    INT PRIMARY KEY,
   name       TEXT NOT NULL,
   checksum   TEXT NOT NULL,
@@ -129,11 +129,20 @@ pub fn read_directory(dir: &Path) -> Result<Vec<Migration>> {
 type History = BTreeMap<i32, (String, String)>;
 
 async fn history(client: &Client) -> Result<History> {
-    client::execute(client, CREATE_HISTORY).await?;
-    let rows = client
-        .query("SELECT version, name, checksum FROM freshet_migrations", &[])
-        .await
-        .map_err(|e| client::error(&e))?;
+    let read = || async {
+        let rows = client.query("SELECT version, name, checksum FROM freshet_migrations", &[]).await;
+        rows.map_err(|e| client::error(&e))
+    };
+    let rows = match read().await {
+        // The first time: read again what somebody else may have recorded at the same moment.
+        Err(e) if e.kind() == ErrorKind::UndefinedTable => {
+            match client::execute(client, CREATE_HISTORY).await {
+                Err(e) if e.kind() != ErrorKind::DuplicateTable => return Err(e),
+                _ => read().await?,
+            }
+        }
+        rows => rows?,
+    };
     let mut history = History::new();
     for row in rows {
         let get = |i| row.try_get::<_, String>(i).map_err(|e| client::error(&e));

@@ -37,7 +37,7 @@ pub(super) struct Figures {
     /// Flights per second of real time.
     pub rate: f64,
     /// How long the last batch took from being sent to being in every view.
-    pub last: Duration,
+    pub last: Option<Duration>,
     /// Carriers by mean delay, the worst first.
     pub carriers: Vec<Carrier>,
 }
@@ -59,7 +59,12 @@ impl Figures {
             0 => "the view has every flight sent".to_string(),
             n => format!("the view is {n} flights behind"),
         };
-        format!("{state}; last batch in the views {} after it was sent", milliseconds(self.last))
+        match self.last {
+            Some(last) => {
+                format!("{state}; last batch in the views {} after it was sent", milliseconds(last))
+            }
+            None => state,
+        }
     }
 
     fn line(&self) -> String {
@@ -170,7 +175,7 @@ mod tests {
             sent: 13,
             total: 100,
             rate: 4.4,
-            last: Duration::from_micros(2_340),
+            last: Some(Duration::from_micros(2_340)),
             carriers: vec![carrier("AA", 9, 8, Some(12.345)), carrier("ZZ", 3, 0, None)],
         }
     }

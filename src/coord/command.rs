@@ -63,6 +63,8 @@ pub enum Command {
         /// Number of the subscriber.
         subscriber: u64,
     },
+    /// The user no longer wants these views: they need not be filled to the end.
+    AbandonViews(Vec<ObjectId>),
     /// A base snapshot has been written, or has failed.
     BaseWritten(Result<FinishedBase>),
     /// Close an epoch now even if nothing changed; answered when it is closed.

@@ -88,8 +88,17 @@ impl OpenEpoch {
 }
 
 impl Coordinator {
-    /// Runs until it is told to shut down.
-    pub fn run(mut self) {
+    /// Runs until it is told to shut down. A panic here is a bug that leaves the state of the server unknown: the
+    /// process ends, and the next start recovers what was acknowledged from the log.
+    pub fn run(self) {
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.serve()));
+        if ran.is_err() {
+            error!("the coordinator failed; the server ends, start it again to recover");
+            std::process::exit(70);
+        }
+    }
+
+    fn serve(mut self) {
         loop {
             let first = match self.next_command() {
                 Ok(first) => first,
@@ -203,6 +212,11 @@ impl Coordinator {
                 self.hydrations.push_back(waiting);
             }
             Command::Unsubscribe { subscriber } => self.unsubscribe(subscriber),
+            Command::AbandonViews(ids) => {
+                for id in ids {
+                    self.abandon_hydration(id);
+                }
+            }
             Command::BaseWritten(written) => self.base_written(written),
             Command::Tick { reply } => open.replies.push(reply),
             Command::Stats { reply } => drop(reply.send(self.stats())),
@@ -325,7 +339,7 @@ impl Coordinator {
         };
         let table_changes: Vec<(ObjectId, Vec<ZBatch>)> =
             input.changes.iter().filter(|(id, _)| self.hub.wants(*id)).cloned().collect();
-        let touched: Vec<ObjectId> = input.changes.iter().map(|(id, _)| *id).collect();
+        let mut touched: Vec<ObjectId> = input.changes.iter().map(|(id, _)| *id).collect();
         let started = Instant::now();
         let report = self.step_with_errors(input);
         if let Some(sync) = sync {
@@ -344,6 +358,7 @@ impl Coordinator {
             Ok(report) => {
                 self.next_timer = report.next_timer;
                 changelogs.extend(report.changelogs);
+                touched.extend(report.ran);
                 for (id, e) in report.failed {
                     self.dataflow_failed(id, &e);
                 }
@@ -380,6 +395,7 @@ impl Coordinator {
             }
             let further = self.engine.step(EpochInput { epoch, now, changes, watermarks: Vec::new() })?;
             report.changelogs.extend(further.changelogs);
+            report.ran.extend(further.ran);
             report.failed.extend(further.failed);
             report.next_timer = further.next_timer;
             errors = further.errors;

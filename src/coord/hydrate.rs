@@ -228,6 +228,15 @@ impl Coordinator {
         self.hub.publish(epoch, Vec::new());
     }
 
+    /// The user has cancelled the statement that makes a view.
+    pub(super) fn abandon_hydration(&mut self, id: ObjectId) {
+        if let Some(at) = self.hydrations.iter().position(|h| h.id == id)
+            && let Some(h) = self.hydrations.remove(at)
+        {
+            self.hydration_failed(h, crate::coord::session::canceled());
+        }
+    }
+
     fn hydration_failed(&mut self, h: Hydration, cause: Error) {
         self.engine.drop(h.id);
         if self.hidden.remove(&h.id) {

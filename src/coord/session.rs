@@ -11,14 +11,14 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, ObjectId};
 use crate::catalog::object::DATABASE;
 use crate::config::SessionSettings;
-use crate::coord::command::{Command, TableWrite};
+use crate::coord::command::{Command, DdlOp, TableWrite};
 use crate::coord::copy::CopiedRows;
 use crate::coord::cursor::Cursor;
 use crate::coord::ddl::Definer;
-use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
+use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, RowsTag, StatementStore, TransactionStatus};
 use crate::coord::select::Prepared;
 use crate::coord::transaction::Transaction;
 use crate::coord::Shared;
@@ -303,13 +303,30 @@ impl Session {
 
     async fn send_commit(
         &mut self,
-        ddl: Vec<crate::coord::command::DdlOp>,
+        ddl: Vec<DdlOp>,
         writes: Vec<TableWrite>,
     ) -> Result<Epoch> {
-        let (reply, answer) = oneshot::channel();
+        let views: Vec<ObjectId> = ddl
+            .iter()
+            .filter_map(|op| match op {
+                DdlOp::Create(object, Some(_)) => Some(object.id),
+                _ => None,
+            })
+            .collect();
+        let (reply, mut answer) = oneshot::channel();
         self.shared().send(Command::Commit { ddl, writes, reply })?;
-        let epoch = answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))??;
-        Ok(epoch)
+        let gone = |_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down");
+        if views.is_empty() {
+            // What has been sent is on its way: there is no taking it back.
+            return answer.await.map_err(gone)?;
+        }
+        let cancel = self.handle.token();
+        tokio::select! {
+            answered = &mut answer => return answered.map_err(gone)?,
+            () = cancel.cancelled() => {}
+        }
+        self.shared().send(Command::AbandonViews(views))?;
+        answer.await.map_err(gone)?
     }
 
     fn begin(&mut self, start: bool, modes: &TransactionModes) -> Result<Outcome> {
@@ -485,12 +502,19 @@ impl Session {
         // The time goes on running while the rows are fetched: the protocol ends it with the statement.
         self.handle.set_timeout(self.settings.timeout("statement_timeout"));
         let handle = self.handle.clone();
+        let is_commit = matches!(statement.statement(), Statement::Commit { .. });
         let work = self.dispatch(statement, params.clone());
         let result = tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(handle.error()),
+            // A commit that is on its way must be waited for.
+            () = cancel.cancelled(), if !is_commit => Err(handle.error()),
             result = work => result,
         };
+        if let Ok(Outcome::Rows { tag: RowsTag { live: true, .. }, .. } | Outcome::CopyOut { live: true, .. }) = &result
+        {
+            // Endless results have all the time.
+            handle.set_timeout(None);
+        }
         self.note_failure(result.as_ref().err());
         if let (Ok(Outcome::Command { tag }), Some(replayable)) = (&result, &mut self.replayable) {
             replayable.push((statement.clone(), params, tag.clone()));
@@ -658,4 +682,9 @@ impl Session {
         self.shared().send(Command::Tick { reply })?;
         answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))?
     }
+}
+
+/// The error of a statement that its user has cancelled.
+pub fn canceled() -> Error {
+    Error::new(ErrorKind::QueryCanceled, "canceling statement due to user request")
 }

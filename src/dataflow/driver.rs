@@ -367,6 +367,7 @@ impl Engine {
         }
         for (id, mut result) in merged {
             let Some(dataflow) = self.dataflows.get_mut(&id) else { continue };
+            report.ran.push(id);
             if result.failure.is_none() && !result.errors.is_empty() {
                 result.failure = settle_errors(dataflow, id, epoch, &result.errors, report).err();
             }

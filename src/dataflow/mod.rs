@@ -86,6 +86,8 @@ pub struct StepReport {
     pub errors: Vec<(ObjectId, Vec<ZBatch>)>,
     /// The earliest moment at which a dataflow has something to do by itself.
     pub next_timer: Option<EventTime>,
+    /// Dataflows that took part.
+    pub ran: Vec<ObjectId>,
     /// Dataflows that have failed in this epoch; they no longer run.
     pub failed: Vec<(ObjectId, Error)>,
 }

@@ -237,11 +237,6 @@ impl RowIndex {
         self.live
     }
 
-    /// All slots are below this.
-    pub(super) fn slots(&self) -> usize {
-        self.places.len()
-    }
-
     /// The slot of `key`, and whether it is new.
     #[inline]
     pub(super) fn find_or_insert(&mut self, key: &[u8]) -> (u32, bool) {

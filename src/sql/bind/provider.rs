@@ -19,8 +19,6 @@ use datafusion::logical_expr::{
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use parking_lot::Mutex;
 use sqlparser::ast::{BinaryOperator, Query, Statement};
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
 
 use super::{BindContext, prepare, tvf};
 use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
@@ -173,10 +171,13 @@ impl<'a> Provider<'a> {
 
 /// Parses a stored query.
 pub fn parse_query(text: &str) -> Result<Query> {
-    let dialect = PostgreSqlDialect {};
-    let parsed =
-        Parser::new(&dialect).with_recursion_limit(512).try_with_sql(text).and_then(|mut p| p.parse_query());
-    parsed.map(|q| *q).map_err(|e| Error::new(ErrorKind::Syntax, e.to_string()))
+    let not_a_query = || Error::new(ErrorKind::Syntax, "a query is needed here");
+    let mut statements = crate::sql::parse(text)?;
+    let parsed = statements.pop().filter(|_| statements.is_empty()).ok_or_else(not_a_query)?;
+    match parsed.statement {
+        crate::sql::Statement::Query(query) => Ok(*query),
+        _ => Err(not_a_query()),
+    }
 }
 
 /// The view's own column names over its query's.

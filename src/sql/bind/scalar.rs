@@ -8,8 +8,6 @@ use datafusion::common::{DFSchema, ScalarValue, TableReference};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlanBuilder};
 use datafusion::sql::planner::PlannerContext;
 use sqlparser::ast;
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
 
 use super::provider::Provider;
 use super::{BindContext, Binder, errors, prepare};
@@ -19,16 +17,7 @@ use crate::types::PgType;
 
 /// Parses one expression.
 pub fn parse_expr(text: &str) -> Result<ast::Expr> {
-    let dialect = PostgreSqlDialect {};
-    let mut parser = Parser::new(&dialect)
-        .with_recursion_limit(512)
-        .try_with_sql(text)
-        .map_err(|e| Error::new(ErrorKind::Syntax, e.to_string()))?;
-    let expr = parser.parse_expr().map_err(|e| Error::new(ErrorKind::Syntax, e.to_string()))?;
-    match parser.peek_token().token {
-        sqlparser::tokenizer::Token::EOF => Ok(expr),
-        other => Err(Error::new(ErrorKind::Syntax, format!("syntax error at or near \"{other}\""))),
-    }
+    crate::sql::parse_expression(text)
 }
 
 /// Binds the SQL text of an expression over columns; `to` is the type it is stored in, if any.
