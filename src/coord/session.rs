@@ -18,7 +18,7 @@ use crate::coord::command::{Command, DdlOp, TableWrite};
 use crate::coord::copy::CopiedRows;
 use crate::coord::cursor::Cursor;
 use crate::coord::ddl::Definer;
-use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
+use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, RowsTag, StatementStore, TransactionStatus};
 use crate::coord::select::Prepared;
 use crate::coord::transaction::Transaction;
 use crate::coord::Shared;
@@ -502,18 +502,19 @@ impl Session {
         // The time goes on running while the rows are fetched: the protocol ends it with the statement.
         self.handle.set_timeout(self.settings.timeout("statement_timeout"));
         let handle = self.handle.clone();
-        // A commit that is on its way must be waited for.
-        let commits = matches!(statement.statement(), Statement::Commit { .. });
+        let is_commit = matches!(statement.statement(), Statement::Commit { .. });
         let work = self.dispatch(statement, params.clone());
-        let result = if commits {
-            work.await
-        } else {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => Err(handle.error()),
-                result = work => result,
-            }
+        let result = tokio::select! {
+            biased;
+            // A commit that is on its way must be waited for.
+            () = cancel.cancelled(), if !is_commit => Err(handle.error()),
+            result = work => result,
         };
+        if let Ok(Outcome::Rows { tag: RowsTag { live: true, .. }, .. } | Outcome::CopyOut { live: true, .. }) = &result
+        {
+            // Endless results have all the time.
+            handle.set_timeout(None);
+        }
         self.note_failure(result.as_ref().err());
         if let (Ok(Outcome::Command { tag }), Some(replayable)) = (&result, &mut self.replayable) {
             replayable.push((statement.clone(), params, tag.clone()));
