@@ -102,10 +102,12 @@ fn create(view: &View, materialized: &str) -> String {
 }
 
 /// Rows with numerics cut to their value: in PostgreSQL each value has a scale of its own, in Freshet each column.
+/// An average has as many digits as PostgreSQL guesses from its sum and count, which its value does not tell.
 fn without_scale(view: &View, rows: Rows) -> Rows {
     let columns = view.query.columns();
     let cut = |(i, value): (usize, &str)| match columns.get(i).map(|c| c.ty) {
         Some(Ty::Num) if value.contains('.') => value.trim_end_matches('0').trim_end_matches('.').to_string(),
+        Some(Ty::Average) => value.parse::<f64>().map_or(value.to_string(), |v| format!("{v:.10}")),
         _ => value.to_string(),
     };
     let mut out: Rows =
