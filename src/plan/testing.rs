@@ -35,6 +35,7 @@ pub(crate) fn catalog() -> Catalog {
             body,
             depends_on: vec![],
             ddl: String::new(),
+            search_path: Vec::new(),
             comment: None,
         };
         catalog.insert(object).unwrap();

@@ -58,6 +58,7 @@ fn world(rows: i64, partitions: usize) -> World {
         body: ObjectBody::Table { primary_key: vec![0], append_only: false, watermark: None, checks: vec![] },
         depends_on: vec![],
         ddl: String::new(),
+        search_path: Vec::new(),
         comment: None,
     });
     let schema = object.arrow_schema();

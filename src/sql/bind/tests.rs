@@ -22,6 +22,7 @@ fn object(catalog: &mut Catalog, name: &str, columns: Vec<Column>, body: ObjectB
         body,
         depends_on: vec![],
         ddl: String::new(),
+        search_path: Vec::new(),
         comment: None,
     };
     catalog.insert(object).unwrap();
