@@ -67,10 +67,16 @@ fn psql_shows_tables_views_and_results() {
          INSERT INTO orders VALUES (1, 'ann', 12.5), (2, 'bob', 3);",
     );
     assert!(!made.contains("ERROR"), "{made}");
-    let answer = psql(&server, &["-A"], "SELECT * FROM totals ORDER BY customer;\nSELECT 1/0;\nSELECT nosuch;\n");
+    let answer =
+        psql(&server, &["-A"], "SELECT * FROM totals ORDER BY customer;\nSELECT 1/0;\nSELECT nosuch;\n");
     assert!(answer.contains("customer|total\nann|12.50\nbob|3.00\n(2 rows)"), "{answer}");
     assert!(answer.contains("ERROR:  22012: division by zero"), "{answer}");
-    assert!(answer.contains("ERROR:  42703: column \"nosuch\" does not exist\nLINE 1: SELECT nosuch;\n               ^"), "{answer}");
+    assert!(
+        answer.contains(
+            "ERROR:  42703: column \"nosuch\" does not exist\nLINE 1: SELECT nosuch;\n               ^"
+        ),
+        "{answer}"
+    );
     let list = psql(&server, &["-A", "-t"], "\\d\n");
     for line in ["public|orders|table|", "public|big|view|", "public|totals|materialized view|"] {
         assert!(list.contains(line), "{line} in\n{list}");
@@ -85,7 +91,20 @@ fn psql_shows_tables_views_and_results() {
     ] {
         assert!(table.contains(line), "{line} in\n{table}");
     }
-    for command in ["\\dt", "\\dv", "\\dm", "\\di", "\\dn", "\\l", "\\du", "\\d+ orders", "\\d+ totals", "\\dt+", "\\df", "\\dT"] {
+    for command in [
+        "\\dt",
+        "\\dv",
+        "\\dm",
+        "\\di",
+        "\\dn",
+        "\\l",
+        "\\du",
+        "\\d+ orders",
+        "\\d+ totals",
+        "\\dt+",
+        "\\df",
+        "\\dT",
+    ] {
         let shown = psql(&server, &[], &format!("{command}\n"));
         assert!(!shown.contains("ERROR"), "{command}: {shown}");
     }
@@ -110,7 +129,10 @@ CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, count(s) AS known FROM t;
     );
     assert!(done.contains("COPY 2") && !done.contains("ERROR"), "{done}");
     assert_eq!(psql(&server, &["-A", "-t"], "SELECT * FROM v;\n").trim(), "2|1");
-    assert_eq!(psql(&server, &["-A", "-t"], "\\copy (SELECT * FROM t ORDER BY id) TO STDOUT\n").trim(), "1\tone\n2\t\\N");
+    assert_eq!(
+        psql(&server, &["-A", "-t"], "\\copy (SELECT * FROM t ORDER BY id) TO STDOUT\n").trim(),
+        "1\tone\n2\t\\N"
+    );
     let fetched = psql(&server, &["-A", "-t", "-v", "FETCH_COUNT=2"], "SELECT id FROM t ORDER BY id;\n");
     assert_eq!(fetched.trim(), "1\n2");
     let both = psql(&server, &["-A", "-t", "-c", "SELECT 1; SELECT 'two'"], "");
@@ -144,14 +166,19 @@ async fn tokio_postgres_prepares_binds_and_reads_binary_values() {
         )
         .await
         .expect("definitions");
-    let insert = client.prepare("INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7, $8)").await.expect("prepared");
-    let types = [Type::INT8, Type::INT4, Type::TEXT, Type::BOOL, Type::FLOAT8, Type::BYTEA, Type::FLOAT4, Type::INT2];
+    let insert =
+        client.prepare("INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7, $8)").await.expect("prepared");
+    let types =
+        [Type::INT8, Type::INT4, Type::TEXT, Type::BOOL, Type::FLOAT8, Type::BYTEA, Type::FLOAT4, Type::INT2];
     assert_eq!(insert.params(), types);
     for i in 0..10_i64 {
         let word = if i % 3 == 0 { None } else { Some(format!("w{}", i % 3)) };
         let bytes: &[u8] = &[0, 255, i as u8];
         let n = client
-            .execute(&insert, &[&i, &(i as i32 * 2), &word, &(i % 2 == 0), &(i as f64 / 4.0), &bytes, &1.5_f32, &-3_i16])
+            .execute(
+                &insert,
+                &[&i, &(i as i32 * 2), &word, &(i % 2 == 0), &(i as f64 / 4.0), &bytes, &1.5_f32, &-3_i16],
+            )
             .await
             .expect("inserted");
         assert_eq!(n, 1);
@@ -166,7 +193,8 @@ async fn tokio_postgres_prepares_binds_and_reads_binary_values() {
     assert_eq!((row.get::<_, f32>(5), row.get::<_, i16>(6)), (1.5, -3));
     assert!(client.query_opt(&point, &[&99_i64]).await.expect("none").is_none());
     let groups = client.query("SELECT s, n, total FROM v ORDER BY s", &[]).await.expect("rows");
-    let groups: Vec<(Option<String>, i64, i64)> = groups.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
+    let groups: Vec<(Option<String>, i64, i64)> =
+        groups.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
     assert_eq!(groups, [(Some("w1".into()), 3, 24), (Some("w2".into()), 3, 30), (None, 4, 36)]);
     let failed = client.query("SELECT 1 / i FROM t WHERE id = 0", &[]).await.expect_err("division by zero");
     assert_eq!(failed.code().map(|c| c.code()), Some("22012"));
@@ -270,7 +298,8 @@ fn python() -> Option<PathBuf> {
         let advice = "set FRESHET_SKIP_PSYCOPG=1 to do without";
         let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status();
         assert!(made.is_ok_and(|s| s.success()), "python3 -m venv does not work here; {advice}");
-        let got = Command::new(&python).args(["-m", "pip", "install", "-q", "psycopg[binary]>=3.1,<4"]).status();
+        let got =
+            Command::new(&python).args(["-m", "pip", "install", "-q", "psycopg[binary]>=3.1,<4"]).status();
         assert!(got.is_ok_and(|s| s.success()), "psycopg could not be installed; {advice}");
     }
     Some(python)
@@ -285,6 +314,7 @@ fn psycopg_does_what_applications_do() {
         .arg(format!("{}?user=freshet", server.url))
         .output()
         .expect("python runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }

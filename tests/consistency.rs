@@ -163,8 +163,14 @@ fn under_load(address: &Address, during: impl FnOnce()) -> (u64, u64, u64) {
     let stop = AtomicBool::new(false);
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let writers: Vec<_> =
-            (0..WRITERS).map(|n| scope.spawn({ let (stop, done) = (&stop, &done); move || writer(address, n, stop, done) })).collect();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|n| {
+                scope.spawn({
+                    let (stop, done) = (&stop, &done);
+                    move || writer(address, n, stop, done)
+                })
+            })
+            .collect();
         let readers: Vec<_> = (0..2).map(|_| scope.spawn(|| reader(address, &stop))).collect();
         let subscribers: Vec<_> = (0..2).map(|_| scope.spawn(|| subscriber(address, &stop))).collect();
         during();

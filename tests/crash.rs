@@ -35,14 +35,22 @@ struct Known {
 }
 
 /// Inserts, updates and deletes rows of its own until the connection is lost.
-fn write_until_lost(address: &str, writer: u64, known: &mut Known, acknowledged: &AtomicU64, stop: &AtomicBool) {
+fn write_until_lost(
+    address: &str,
+    writer: u64,
+    known: &mut Known,
+    acknowledged: &AtomicU64,
+    stop: &AtomicBool,
+) {
     let Ok(mut session) = Wire::connect(address, "freshet", "freshet") else { return };
     let mut random = Random::new(known.logged * 31 + writer + 1);
     while !stop.load(Ordering::Relaxed) {
         let n = random.below(1000);
         let id = writer + 10 * random.below(200);
         let (sql, row, logs) = match (known.rows.contains_key(&id), random.below(4)) {
-            (false, _) => (format!("INSERT INTO t VALUES ({id}, {writer}, {n}, 'w{}')", n % 50), Some(n), false),
+            (false, _) => {
+                (format!("INSERT INTO t VALUES ({id}, {writer}, {n}, 'w{}')", n % 50), Some(n), false)
+            }
             (true, 0) => (format!("DELETE FROM t WHERE id = {id}"), None, false),
             (true, 1) => (
                 format!(
@@ -76,7 +84,8 @@ fn write_until_lost(address: &str, writer: u64, known: &mut Known, acknowledged:
 /// Compares the table with what the writers were told, and settles what they were not.
 fn verify(session: &mut Wire, known: &mut [Known]) {
     for (writer, known) in known.iter_mut().enumerate() {
-        let rows = session.rows(&format!("SELECT id, n FROM t WHERE writer = {writer} ORDER BY id")).expect("rows");
+        let rows =
+            session.rows(&format!("SELECT id, n FROM t WHERE writer = {writer} ORDER BY id")).expect("rows");
         let found: BTreeMap<u64, u64> = rows
             .iter()
             .map(|r| [0, 1].map(|i| r[i].as_deref().and_then(|v| v.parse::<u64>().ok()).expect("a number")))
@@ -114,7 +123,8 @@ fn verify(session: &mut Wire, known: &mut [Known]) {
     check_views(session).expect("views equal their queries");
     let total = session.value("SELECT coalesce(sum(rows), 0) FROM per_writer").expect("readable");
     assert_eq!(session.value("SELECT count(*) FROM t").expect("readable"), total);
-    let failing = session.value("SELECT (SELECT count(*) FROM failing) + (SELECT count(*) FROM failing$errors)");
+    let failing =
+        session.value("SELECT (SELECT count(*) FROM failing) + (SELECT count(*) FROM failing$errors)");
     assert_eq!(failing.expect("readable"), total, "a row is in the view or in its errors");
 }
 
@@ -162,7 +172,9 @@ fn killed_during_definitions_each_is_there_whole_or_not_at_all() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
     let mut server = Server::start(&data, 2);
-    server.connect().exec("CREATE TABLE base (a int); INSERT INTO base SELECT * FROM generate_series(1, 500) AS g");
+    server
+        .connect()
+        .exec("CREATE TABLE base (a int); INSERT INTO base SELECT * FROM generate_series(1, 500) AS g");
     let mut random = Random::new(11);
     let mut made = 0;
     for _ in 0..4 {
@@ -191,7 +203,10 @@ fn killed_during_definitions_each_is_there_whole_or_not_at_all() {
         let tables = session.rows("SHOW TABLES LIKE 't%'").expect("a list").len();
         let views = session.rows("SHOW MATERIALIZED VIEWS LIKE 'v%'").expect("a list").len();
         assert_eq!(tables, views, "a transaction's definitions come together");
-        assert!(tables == acknowledged || tables == acknowledged + 1, "{tables} tables, {acknowledged} acknowledged");
+        assert!(
+            tables == acknowledged || tables == acknowledged + 1,
+            "{tables} tables, {acknowledged} acknowledged"
+        );
         for i in 0..tables {
             let rows = session.rows(&format!("SELECT a, n FROM v{i}")).expect("a view");
             assert_eq!(rows, vec![vec![Some(i.to_string()), Some("500".to_string())]]);
@@ -220,7 +235,9 @@ fn a_second_server_on_the_same_directory_is_refused() {
 fn stopped_with_rows(data: &Path, orderly: bool) {
     let mut server = Server::start(data, 2);
     let mut session = server.connect();
-    session.exec("CREATE TABLE t (id int PRIMARY KEY, a int); CREATE MATERIALIZED VIEW v AS SELECT sum(a) AS s FROM t");
+    session.exec(
+        "CREATE TABLE t (id int PRIMARY KEY, a int); CREATE MATERIALIZED VIEW v AS SELECT sum(a) AS s FROM t",
+    );
     for i in 1..=20 {
         session.exec(&format!("INSERT INTO t VALUES ({i}, {i})"));
     }

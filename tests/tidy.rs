@@ -223,9 +223,13 @@ fn outside_crates_have_one_owner() {
     for source in Source::all() {
         for (number, line) in source.code() {
             for (name, owners) in OWNERS {
-                let owned = owners.iter().any(|o| source.name == *o || source.name.starts_with(&format!("{o}/")));
+                let owned =
+                    owners.iter().any(|o| source.name == *o || source.name.starts_with(&format!("{o}/")));
                 if !owned && names_crate(&line, name) {
-                    problems.push(format!("src/{}.rs:{number} names {name}, which only {owners:?} may", source.name));
+                    problems.push(format!(
+                        "src/{}.rs:{number} names {name}, which only {owners:?} may",
+                        source.name
+                    ));
                 }
             }
             let foreign = ["api", "messages", "error", "tokio", "types"];

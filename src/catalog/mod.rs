@@ -4,5 +4,6 @@
 //! `coord` applies changes, `storage::meta` keeps them.
 
 pub mod object;
+pub mod system;
 
 pub use object::{Catalog, CatalogTable, Column, Object, ObjectBody, ObjectId};

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -15,9 +16,10 @@ use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::types::PgType;
 use crate::types::text::TextOptions;
 
@@ -53,22 +55,43 @@ pub struct CancelHandle(Arc<CancelState>);
 
 #[derive(Debug, Default)]
 struct CancelState {
-    statement: Mutex<(bool, CancellationToken)>,
+    statement: Mutex<Running>,
     terminated: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    /// A statement runs.
+    now: bool,
+    token: CancellationToken,
+    /// It was not a person who cancelled it, but `statement_timeout`.
+    timed_out: bool,
+    /// Counts statements, so that a timer hits only its own.
+    serial: u64,
+    timer: Option<AbortHandle>,
+}
+
+impl Running {
+    fn disarm(&mut self) {
+        self.serial += 1;
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+    }
 }
 
 impl CancelHandle {
     /// The token of the running statement. The backend takes it when it is called; whatever runs long must end
     /// with 57014 when it is cancelled.
     pub fn token(&self) -> CancellationToken {
-        self.0.statement.lock().1.clone()
+        self.0.statement.lock().token.clone()
     }
 
     /// Ends the running statement. An idle session is not affected, now or later.
     pub fn cancel(&self) {
         let state = self.0.statement.lock();
-        if state.0 {
-            state.1.cancel();
+        if state.now {
+            state.token.cancel();
         }
     }
 
@@ -86,16 +109,48 @@ impl CancelHandle {
     /// A statement starts: from now on it can be cancelled.
     pub(crate) fn begin(&self) -> CancellationToken {
         let mut state = self.0.statement.lock();
-        if state.1.is_cancelled() {
-            state.1 = CancellationToken::new();
+        state.disarm();
+        state.timed_out = false;
+        if state.token.is_cancelled() {
+            state.token = CancellationToken::new();
         }
-        state.0 = true;
-        state.1.clone()
+        state.now = true;
+        state.token.clone()
+    }
+
+    /// From now on the statement has this time; without one, all the time it needs. Only inside a runtime.
+    pub fn set_timeout(&self, timeout: Option<Duration>) {
+        let mut state = self.0.statement.lock();
+        state.disarm();
+        let Some(timeout) = timeout else { return };
+        let (handle, serial) = (self.clone(), state.serial);
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(timeout).await;
+            let mut state = handle.0.statement.lock();
+            if state.now && state.serial == serial {
+                state.timed_out = true;
+                state.token.cancel();
+            }
+        });
+        state.timer = Some(timer.abort_handle());
+    }
+
+    /// The error of a statement that was cancelled: 57014 with who it was.
+    pub fn error(&self) -> Error {
+        let cause = if self.0.statement.lock().timed_out { "statement timeout" } else { "user request" };
+        Error::new(ErrorKind::QueryCanceled, format!("canceling statement due to {cause}"))
+    }
+
+    /// Whether the statement was cancelled because its time was up.
+    pub fn is_timed_out(&self) -> bool {
+        self.0.statement.lock().timed_out
     }
 
     /// The statement is over: cancel requests that come late do nothing.
     pub(crate) fn end(&self) {
-        self.0.statement.lock().0 = false;
+        let mut state = self.0.statement.lock();
+        state.disarm();
+        state.now = false;
     }
 }
 
@@ -354,8 +409,13 @@ pub trait BackendSession: Send {
     async fn execute(&mut self, statement: &ParsedStatement, params: Vec<ScalarValue>) -> Result<Outcome>;
     /// A query string or a pipeline starts: outside a block its statements are one transaction.
     async fn begin_implicit(&mut self) -> Result<()>;
-    /// It ends: commit, or roll back when `ok` is false. Does nothing inside a block.
-    async fn finish_implicit(&mut self, ok: bool) -> Result<()>;
+    /// It ends: commit, or roll back when `ok` is false. Does nothing inside a block. Statements may have had to be run
+    /// again because others were faster: then the command tag of the last one is given, if it has one.
+    async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>>;
+    /// The columns of a cursor that SQL has declared: the protocol may describe and run it as a portal.
+    fn cursor_columns(&mut self, _name: &str) -> Option<Arc<[OutputColumn]>> {
+        None
+    }
     /// An error was reported to the client, from wherever: an open transaction block has failed.
     fn statement_failed(&mut self, error: &Error);
     /// The connection ended.

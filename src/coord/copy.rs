@@ -12,16 +12,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::datasource::MemTable;
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use parking_lot::Mutex;
 
-use crate::catalog::{Object, ObjectBody};
+use crate::catalog::{Column, Object, ObjectBody};
 use crate::coord::backend::{CopyFormat, CopyOptions, CopySink, Outcome};
+use crate::coord::copy_binary::Tuples;
 use crate::coord::session::{Parsed, Session};
 use crate::coord::{ddl, rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::bind;
 use crate::sql::statement::{Copy, CopyEndpoint, CopyObject, Name, OptionValue, Options};
+use crate::types::binary::parse_binary;
 use crate::types::text::{TextOptions, parse_column};
 use crate::zset::TARGET_ROWS;
 
@@ -79,21 +82,19 @@ impl Session {
         let (table, positions) = self.copy_target(name, columns)?;
         let names: Vec<String> = positions.iter().map(|p| table.columns[*p].name.clone()).collect();
         let options = copy_options(&copy.options, &names, false)?;
-        if options.format == CopyFormat::Binary {
-            return Err(Error::unsupported("COPY FROM STDIN in binary format is not supported")
-                .with_hint("Use FORMAT text or csv."));
-        }
         let rows = Arc::new(Mutex::new(CopiedRows { table: table.clone(), batches: Vec::new() }));
         self.copying = Some(rows.clone());
         let context = self.bind_context(Vec::new());
         let sink = Reader {
-            splitter: Splitter::new(&options),
+            input: match options.format {
+                CopyFormat::Binary => Input::Binary(Tuples::default(), vec![Vec::new(); positions.len()]),
+                _ => Input::Text(Splitter::new(&options), vec![Vec::new(); positions.len()]),
+            },
             text: self.text_options(),
             positions: positions.clone(),
-            pending: vec![Vec::new(); positions.len()],
             pending_rows: 0,
             count: 0,
-            line: 0,
+            line: u64::from(options.header),
             rows,
             context,
         };
@@ -162,11 +163,16 @@ pub struct CopiedRows {
     batches: Vec<RecordBatch>,
 }
 
+/// What cuts the bytes into records, and the values at hand column by column.
+enum Input {
+    Text(Splitter, Vec<Vec<Option<String>>>),
+    Binary(Tuples, Vec<Vec<ScalarValue>>),
+}
+
 struct Reader {
-    splitter: Splitter,
+    input: Input,
     text: TextOptions,
     positions: Vec<usize>,
-    pending: Vec<Vec<Option<String>>>,
     pending_rows: usize,
     count: u64,
     line: u64,
@@ -177,7 +183,10 @@ struct Reader {
 #[async_trait]
 impl CopySink for Reader {
     async fn data(&mut self, bytes: Bytes) -> Result<()> {
-        self.splitter.push(&bytes);
+        match &mut self.input {
+            Input::Text(splitter, _) => splitter.push(&bytes),
+            Input::Binary(tuples, _) => tuples.push(&bytes),
+        }
         self.read(false)
     }
 
@@ -194,23 +203,8 @@ impl CopySink for Reader {
 
 impl Reader {
     fn read(&mut self, end: bool) -> Result<()> {
-        while let Some(record) = self.splitter.next(end)? {
-            self.line += 1;
-            let table = self.rows.lock().table.clone();
-            if record.len() < self.positions.len() {
-                let missing = &table.columns[self.positions[record.len()]].name;
-                return Err(self.at_line(Error::new(
-                    ErrorKind::BadCopyFormat,
-                    format!("missing data for column \"{missing}\""),
-                )));
-            }
-            if record.len() > self.positions.len() {
-                let message = "extra data after last expected column";
-                return Err(self.at_line(Error::new(ErrorKind::BadCopyFormat, message)));
-            }
-            for (column, value) in self.pending.iter_mut().zip(record) {
-                column.push(value);
-            }
+        let table = self.rows.lock().table.clone();
+        while self.next_record(&table, end)? {
             self.pending_rows += 1;
             if self.pending_rows == TARGET_ROWS {
                 self.flush()?;
@@ -219,12 +213,52 @@ impl Reader {
         Ok(())
     }
 
-    fn at_line(&self, e: Error) -> Error {
-        let table = self.rows.lock().table.name.clone();
-        match e.detail() {
-            Some(_) => e,
-            None => e.with_detail(format!("COPY {table}, line {}", self.line)),
+    /// Puts the next record to those at hand; false if there is none.
+    fn next_record(&mut self, table: &Object, end: bool) -> Result<bool> {
+        let (splitter, pending) = match &mut self.input {
+            Input::Text(splitter, pending) => (splitter, pending),
+            Input::Binary(tuples, pending) => {
+                let Some(tuple) = tuples.next(self.positions.len(), end)? else { return Ok(false) };
+                self.line += 1;
+                for ((values, range), position) in pending.iter_mut().zip(tuple).zip(&self.positions) {
+                    let pg = table.columns[*position].pg_type();
+                    values.push(match range {
+                        Some(range) => parse_binary(pg, &tuples.bytes()[range])?,
+                        None => ScalarValue::try_from(&pg.arrow())?,
+                    });
+                }
+                return Ok(true);
+            }
+        };
+        let Some(record) = splitter.next(end)? else { return Ok(false) };
+        self.line += 1;
+        if record.len() < self.positions.len() {
+            let missing = &table.columns[self.positions[record.len()]].name;
+            let e = Error::new(
+                ErrorKind::BadCopyFormat,
+                format!("missing data for column \"{missing}\""),
+            );
+            return Err(at_line(e, table, self.line));
         }
+        if record.len() > self.positions.len() {
+            let message = "extra data after last expected column";
+            return Err(at_line(Error::new(ErrorKind::BadCopyFormat, message), table, self.line));
+        }
+        for (column, value) in pending.iter_mut().zip(record) {
+            column.push(value);
+        }
+        Ok(true)
+    }
+
+    /// The error of the first value that is none of its type, with the line it stands in.
+    fn bad_value(&self, e: Error, column: &Column, values: &[Option<String>]) -> Error {
+        let first = (0..values.len()).find_map(|i| {
+            let value = std::iter::once(values[i].as_deref());
+            parse_column(column.pg_type(), value, &self.text).err().map(|e| (i, e))
+        });
+        let (row, e) = first.unwrap_or((values.len().saturating_sub(1), e));
+        let line = self.line.saturating_sub((values.len() - 1 - row.min(values.len() - 1)) as u64);
+        at_line(e.with_column(&column.name), &self.rows.lock().table, line)
     }
 
     /// Brings the records at hand into the table's types.
@@ -235,10 +269,16 @@ impl Reader {
         let table = self.rows.lock().table.clone();
         let mut arrays = Vec::with_capacity(self.positions.len());
         let mut fields = Vec::with_capacity(self.positions.len());
-        for (values, position) in self.pending.iter().zip(&self.positions) {
+        for (number, position) in self.positions.iter().enumerate() {
             let column = &table.columns[*position];
-            let array = parse_column(column.pg_type(), values.iter().map(Option::as_deref), &self.text)
-                .map_err(|e| self.at_line(e.with_column(&column.name)))?;
+            let array = match &mut self.input {
+                Input::Binary(_, pending) => ScalarValue::iter_to_array(std::mem::take(&mut pending[number]))?,
+                Input::Text(_, pending) => {
+                    let values = std::mem::take(&mut pending[number]);
+                    parse_column(column.pg_type(), values.iter().map(Option::as_deref), &self.text)
+                        .map_err(|e| self.bad_value(e, column, &values))?
+                }
+            };
             fields.push(column.field().with_nullable(true));
             arrays.push(array);
         }
@@ -248,7 +288,6 @@ impl Reader {
         let batch = rows::conform(whole.columns(), &schema, whole.num_rows(), &table)?;
         self.count += batch.num_rows() as u64;
         self.rows.lock().batches.push(batch);
-        self.pending.iter_mut().for_each(Vec::clear);
         self.pending_rows = 0;
         Ok(())
     }
@@ -264,6 +303,13 @@ impl Reader {
         let plan = bind::dml::complete_rows(table, &self.positions, scan, &self.context)?;
         rows::of_constant_plan(&plan, Some(&batch))?
             .ok_or_else(|| Error::unsupported("the defaults of this table cannot be used with COPY"))
+    }
+}
+
+fn at_line(e: Error, table: &Object, line: u64) -> Error {
+    match e.detail() {
+        Some(_) => e,
+        None => e.with_detail(format!("COPY {}, line {line}", table.name)),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod command;
 pub mod consistency;
 pub mod constraint;
 pub mod copy;
+mod copy_binary;
 pub mod cursor;
 pub mod ddl;
 pub mod definition;
@@ -31,6 +32,7 @@ pub mod session;
 pub mod show;
 pub mod subscribe;
 pub mod subscription;
+mod system;
 pub mod transaction;
 pub mod watermark;
 

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
-use crate::catalog::ObjectId;
+use crate::catalog::{ObjectBody, ObjectId};
 use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
-use crate::coord::introspect;
+use crate::coord::{Shared, introspect};
 use crate::coord::session::{Parsed, Session};
 use crate::coord::transaction::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,20 +61,23 @@ impl Session {
         let keep = !transaction.has_definitions();
         let version = transaction.catalog(&shared).version();
         let (search_path, time_zone) = (self.search_path(), self.settings.time_zone().to_string());
+        // What the client said at Parse holds when the statement is bound again, too.
+        let told = parsed.given.lock().clone();
+        let given = if given.is_empty() { &told } else { given };
         let known = parsed.prepared.lock().clone();
         if let Some(known) = known
             && keep
             && known.version == version
             && known.search_path == search_path
             && known.time_zone == time_zone
-            && (given.is_empty() || known.given == given)
+            && known.given == given
         {
             return Ok(known);
         }
         let param_types =
             given.iter().map(|oid| (*oid != 0).then(|| PgType::of(*oid))).collect::<Vec<_>>();
         let mut context = self.bind_context(param_types);
-        context.text = Some(parsed.parsed.text.clone());
+        context.text = parsed.whole.as_deref().map(str::to_string);
         let bound = match parsed.statement() {
             Statement::Query(query) => {
                 let query = bind::bind_query(query, &context)?;
@@ -162,7 +165,7 @@ impl Session {
         let Statement::Query(query) = parsed.statement() else {
             return Err(Error::internal("not a query"));
         };
-        if let Some(answer) = self.catalog_answer(query, &params).await? {
+        if let Some(answer) = self.catalog_answer(query, &params)? {
             return Ok(answer);
         }
         let given: Vec<u32> = Vec::new();
@@ -171,8 +174,12 @@ impl Session {
             return Err(Error::internal("a query bound as DML"));
         };
         let shared = self.shared().clone();
+        let strict = self.settings.text("view_errors") == "raise";
         let transaction = self.transaction();
         let snapshot = transaction.snapshot(&shared);
+        if strict {
+            raise_view_errors(&query.depends_on, &snapshot, &shared)?;
+        }
         if let Some(point) = point
             && transaction.is_read_only_so_far()
             && let Some(batch) = look_up(point, &snapshot, &params)?
@@ -299,6 +306,29 @@ impl Resolver for SessionResolver {
     }
 }
 
+/// With `view_errors = raise`: a view that rows are missing from, because they could not be computed, is an error.
+fn raise_view_errors(reads: &[ObjectId], snapshot: &Snapshot, shared: &Shared) -> Result<()> {
+    let catalog = &snapshot.world.catalog;
+    for id in reads {
+        let Some(errors) = shared.companion(catalog, *id, "errors") else { continue };
+        let is_view =
+            catalog.get(*id).is_some_and(|o| matches!(o.body, ObjectBody::MaterializedView { .. }));
+        let Some(relation) = snapshot.world.relations.get(&errors).filter(|_| is_view) else { continue };
+        let batches = relation.snapshot(snapshot.pin.epoch()).batches(Some(&[0, 1]))?;
+        let Some(first) = batches.iter().find(|b| b.num_rows() > 0) else { continue };
+        let text = |column: usize| {
+            first.column(column).as_string_opt::<i32>().map_or("", |a| a.value(0)).to_string()
+        };
+        let kind = ErrorKind::from_sqlstate(&text(0)).unwrap_or(ErrorKind::Internal);
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let name = catalog.get(*id).map_or_else(String::new, |o| o.name.clone());
+        return Err(Error::new(kind, text(1))
+            .with_detail(format!("{rows} row(s) of view \"{name}\" could not be computed."))
+            .with_hint(format!("See \"{name}$errors\", or SET view_errors = 'collect'.")));
+    }
+    Ok(())
+}
+
 /// The rows of a point lookup; `None` if the index is not there any more.
 fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> Result<Option<RecordBatch>> {
     let Some(relation) = snapshot.world.relations.get(&point.object) else { return Ok(None) };
@@ -320,24 +350,4 @@ fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> 
         })
         .collect::<Result<Vec<_>>>()?;
     read::lookup::lookup(relation, &point.columns, &keys, &point.projection, snapshot.pin.epoch()).map(Some)
-}
-
-impl Session {
-    /// The types of a query that the catalog's evaluator answers.
-    fn catalog_description(
-        &mut self,
-        _query: &crate::sql::Query,
-        _given: &[u32],
-    ) -> Result<Option<Description>> {
-        Ok(None)
-    }
-
-    /// The answer to a question about the catalog.
-    async fn catalog_answer(
-        &mut self,
-        _query: &crate::sql::Query,
-        _params: &[ScalarValue],
-    ) -> Result<Option<Outcome>> {
-        Ok(None)
-    }
 }

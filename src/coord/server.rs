@@ -18,6 +18,7 @@ use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::{ServerSettings, SessionSettings};
 use crate::coord::backend::{
+    OutputColumn,
     Backend, BackendSession, CancelHandle, ConnectParams, Description, Notice, Outcome, ParsedStatement,
     TransactionStatus,
 };
@@ -49,6 +50,7 @@ pub struct Server {
 }
 
 pub(super) struct Inner {
+    started: EventTime,
     pub(super) settings: ServerSettings,
     pub(super) query_state: Arc<SessionState>,
     pub(super) query_runtime: tokio::runtime::Handle,
@@ -132,6 +134,7 @@ impl Server {
             .enable_all()
             .build()?;
         let inner = Inner {
+            started: shared.clock.now(),
             query_state: Arc::new(read::query::session_state(1)?),
             query_runtime: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -151,6 +154,11 @@ impl Server {
     /// Whether writes are accepted (the log is sound).
     pub fn is_accepting(&self) -> bool {
         self.shared.figures.is_accepting()
+    }
+
+    /// When it was opened.
+    pub fn started(&self) -> EventTime {
+        self.inner.started
     }
 
     /// Connected sessions.
@@ -259,8 +267,11 @@ impl BackendSession for Session {
     async fn begin_implicit(&mut self) -> Result<()> {
         Ok(())
     }
-    async fn finish_implicit(&mut self, ok: bool) -> Result<()> {
+    async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>> {
         self.finish(ok).await
+    }
+    fn cursor_columns(&mut self, name: &str) -> Option<Arc<[OutputColumn]>> {
+        Session::cursor_columns(self, name).ok()
     }
     fn statement_failed(&mut self, _error: &Error) {
         self.fail_statement();

@@ -4,11 +4,9 @@
 //! The session decides what a statement means; how its text arrives and how rows leave is the protocol's.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +18,7 @@ use crate::coord::command::{Command, DdlOp, TableWrite};
 use crate::coord::copy::CopiedRows;
 use crate::coord::cursor::Cursor;
 use crate::coord::ddl::Definer;
-use crate::coord::backend::{BatchStream, CancelHandle, ConnectParams, Description, Notice, Outcome, StatementStore, TransactionStatus};
+use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, RowsTag, StatementStore, TransactionStatus};
 use crate::coord::select::Prepared;
 use crate::coord::transaction::Transaction;
 use crate::coord::Shared;
@@ -53,14 +51,21 @@ pub(super) fn command(tag: impl Into<String>) -> Outcome {
 pub struct Parsed {
     /// The statement.
     pub parsed: ParsedStatement,
-    /// The whole text it came from, for error positions.
+    /// The whole query string it came from, which error positions count in.
+    pub(super) whole: Option<Arc<str>>,
     pub(super) prepared: Mutex<Option<Arc<Prepared>>>,
+    /// Parameter types that the client gave.
+    pub(super) given: Mutex<Vec<u32>>,
 }
 
 impl Parsed {
     /// A statement nothing is known about yet.
     pub fn new(parsed: ParsedStatement) -> Arc<Self> {
-        Arc::new(Parsed { parsed, prepared: Mutex::new(None) })
+        Parsed::part(parsed, None)
+    }
+    /// A statement of a query string.
+    fn part(parsed: ParsedStatement, whole: Option<Arc<str>>) -> Arc<Self> {
+        Arc::new(Parsed { parsed, whole, prepared: Mutex::new(None), given: Mutex::new(Vec::new()) })
     }
     /// A query that is part of another statement.
     pub fn of_query(query: &SqlQuery) -> Arc<Self> {
@@ -91,6 +96,8 @@ pub struct Session {
     pub(super) copying: Option<Arc<Mutex<CopiedRows>>>,
     /// Statements of the implicit transaction, to be run again after a conflict.
     replayable: Option<Vec<(Arc<Parsed>, Vec<ScalarValue>, String)>>,
+    /// The last of them was also the last statement: the client has not been told its tag yet.
+    last_is_open: bool,
     /// Whoever may cancel the running statement holds this too.
     handle: CancelHandle,
     /// Cancels the running statement.
@@ -116,6 +123,7 @@ impl Session {
             notices: Vec::new(),
             copying: None,
             replayable: None,
+            last_is_open: false,
             cancel: handle.token(),
             handle,
         }
@@ -185,7 +193,9 @@ impl Session {
 
     /// Splits and parses a query string; nothing is run.
     pub fn parse(&self, text: &str) -> Result<Vec<Arc<Parsed>>> {
-        Ok(crate::sql::parse(text)?.into_iter().map(Parsed::new).collect())
+        let whole: Arc<str> = text.into();
+        let part = |statement| Parsed::part(statement, Some(whole.clone()));
+        Ok(crate::sql::parse(text)?.into_iter().map(part).collect())
     }
 
     // ---- transactions -------------------------------------------------------------------------
@@ -199,20 +209,21 @@ impl Session {
         self.transaction.get_or_insert_with(|| unreachable!("set above"))
     }
 
-    /// Ends an implicit transaction (at the end of a query string, at Sync): commits it, or drops what it did.
-    pub async fn finish(&mut self, ok: bool) -> Result<()> {
+    /// Ends an implicit transaction (at the end of a query string, at Sync): commits it, or drops what it did. If
+    /// its statements had to be run again, answers the tag of the last one.
+    pub async fn finish(&mut self, ok: bool) -> Result<Option<String>> {
         match &self.transaction {
             Some(t) if !t.explicit => {}
-            _ => return Ok(()),
+            _ => return Ok(None),
         }
         if ok {
             if let Err(e) = self.take_copied() {
                 self.abandon()?;
                 return Err(e);
             }
-            self.commit().await.map(drop)
+            self.commit().await
         } else {
-            self.abandon()
+            self.abandon().map(|()| None)
         }
     }
 
@@ -226,29 +237,33 @@ impl Session {
     }
 
     /// Commits the current transaction, if any.
-    async fn commit(&mut self) -> Result<Option<Epoch>> {
+    async fn commit(&mut self) -> Result<Option<String>> {
         let mut attempt = 0;
+        let mut tag = None;
         loop {
-            let Some(transaction) = self.transaction.take() else { return Ok(None) };
+            let Some(transaction) = self.transaction.take() else { return Ok(tag) };
             let replayable = self.replayable.take();
             if transaction.is_read_only_so_far() {
                 self.close_cursors(true);
                 self.settings.end(true);
-                return Ok(None);
+                return Ok(tag);
             }
             let may_retry = !transaction.explicit && !transaction.has_definitions();
             let (ddl, writes) = transaction.into_changes();
             match self.send_commit(ddl, writes).await {
-                Ok(epoch) => {
+                Ok(_) => {
                     self.close_cursors(true);
                     self.settings.end(true);
-                    return Ok(Some(epoch));
+                    return Ok(tag);
                 }
                 Err(e) if e.kind() == ErrorKind::Serialization && may_retry && attempt < CONFLICT_RETRIES => {
                     attempt += 1;
                     let Some(statements) = replayable else { return self.failed_commit(e) };
-                    if let Err(again) = self.run_again(statements).await {
-                        return self.failed_commit(again);
+                    // What was faster may be in an epoch that is still open: the same snapshot again would lose again.
+                    self.tick().await?;
+                    match self.run_again(statements).await {
+                        Ok(again) => tag = again,
+                        Err(again) => return self.failed_commit(again),
                     }
                 }
                 Err(e) => return self.failed_commit(e),
@@ -256,17 +271,23 @@ impl Session {
         }
     }
 
-    fn failed_commit(&mut self, e: Error) -> Result<Option<Epoch>> {
+    fn failed_commit(&mut self, e: Error) -> Result<Option<String>> {
         self.abandon()?;
         Err(e)
     }
 
     /// Runs the statements of an implicit transaction again on the newest state. The client has already been told
-    /// their tags, so they must come out the same.
-    async fn run_again(&mut self, statements: Vec<(Arc<Parsed>, Vec<ScalarValue>, String)>) -> Result<()> {
-        for (statement, params, tag) in statements {
+    /// their tags, so they must come out the same, except that of the last statement, which is answered.
+    async fn run_again(
+        &mut self,
+        statements: Vec<(Arc<Parsed>, Vec<ScalarValue>, String)>,
+    ) -> Result<Option<String>> {
+        let open = if self.last_is_open { statements.len() } else { usize::MAX };
+        let mut last = None;
+        for (number, (statement, params, tag)) in (1..).zip(statements) {
             let outcome = Box::pin(self.execute(&statement, params)).await?;
             match outcome {
+                Outcome::Command { tag: again } if number == open => last = Some(again),
                 Outcome::Command { tag: again } if again == tag => {}
                 _ => {
                     return Err(Error::new(
@@ -277,7 +298,7 @@ impl Session {
                 }
             }
         }
-        Ok(())
+        Ok(last)
     }
 
     async fn send_commit(
@@ -436,6 +457,7 @@ impl Session {
     /// Parameter and result types of a statement. Statements that cannot be described before they run have none.
     pub async fn describe(&mut self, statement: &Arc<Parsed>, param_oids: &[u32]) -> Result<Description> {
         self.refuse_in_failed_block(statement.statement())?;
+        *statement.given.lock() = param_oids.to_vec();
         let described = self.describe_inner(statement, param_oids);
         self.note_failure(described.as_ref().err());
         described
@@ -477,21 +499,31 @@ impl Session {
         }
         let cancel = self.handle.token();
         self.cancel = cancel.clone();
-        let timeout = self.settings.timeout("statement_timeout");
-        let started = tokio::time::Instant::now();
-        let result = match statement.statement() {
+        // The time goes on running while the rows are fetched: the protocol ends it with the statement.
+        self.handle.set_timeout(self.settings.timeout("statement_timeout"));
+        let handle = self.handle.clone();
+        let is_commit = matches!(statement.statement(), Statement::Commit { .. });
+        let work = self.dispatch(statement, params.clone());
+        let result = tokio::select! {
+            biased;
             // A commit that is on its way must be waited for.
-            Statement::Commit { .. } => self.dispatch(statement, params.clone()).await,
-            _ => until_stopped(self.dispatch(statement, params.clone()), cancel, timeout).await,
+            () = cancel.cancelled(), if !is_commit => Err(handle.error()),
+            result = work => result,
         };
-        let result = result.map(|outcome| match timeout {
-            Some(t) => limited(outcome, started + t),
-            None => outcome,
-        });
+        if let Ok(Outcome::Rows { tag: RowsTag { live: true, .. }, .. } | Outcome::CopyOut { live: true, .. }) = &result
+        {
+            // Endless results have all the time.
+            handle.set_timeout(None);
+        }
         self.note_failure(result.as_ref().err());
         if let (Ok(Outcome::Command { tag }), Some(replayable)) = (&result, &mut self.replayable) {
             replayable.push((statement.clone(), params, tag.clone()));
-        } else if !matches!(statement.statement(), Statement::Query(_)) {
+            self.last_is_open = true;
+            return result;
+        }
+        self.last_is_open = false;
+        let has_written = self.transaction.as_ref().is_some_and(|t| !t.is_read_only_so_far());
+        if has_written || !matches!(statement.statement(), Statement::Query(_)) {
             // Rows have been handed out that would have to be taken back.
             self.replayable = None;
         }
@@ -580,7 +612,12 @@ impl Session {
         self.check_writable(statement.tag())?;
         let shared = self.shared().clone();
         let mut catalog = self.transaction().catalog(&shared);
-        let context = |c: &Catalog, in_view: bool| self.context_over(c, in_view);
+        let whole = match statement {
+            Statement::CreateView(_) => parsed.whole.as_deref().map(str::to_string),
+            _ => None,
+        };
+        let context =
+            |c: &Catalog, in_view: bool| BindContext { text: whole.clone(), ..self.context_over(c, in_view) };
         let mut definer = Definer {
             shared: &shared,
             catalog: &mut catalog,
@@ -644,54 +681,6 @@ impl Session {
         let (reply, answer) = oneshot::channel();
         self.shared().send(Command::Tick { reply })?;
         answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))?
-    }
-}
-
-/// Runs a statement until it is done, cancelled, or out of time.
-async fn until_stopped<T>(
-    work: impl Future<Output = Result<T>>,
-    cancel: CancellationToken,
-    timeout: Option<std::time::Duration>,
-) -> Result<T> {
-    let expired = async {
-        match timeout {
-            Some(t) => tokio::time::sleep(t).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(canceled()),
-        result = work => result,
-        () = expired => Err(timed_out()),
-    }
-}
-
-fn timed_out() -> Error {
-    Error::new(ErrorKind::QueryCanceled, "canceling statement due to statement timeout")
-}
-
-/// The rows of a statement are part of it: they must have come by the deadline too. (Endless results have none.)
-fn limited(outcome: Outcome, deadline: tokio::time::Instant) -> Outcome {
-    let limit = |stream: BatchStream| -> BatchStream {
-        Box::pin(futures::stream::unfold(Some(stream), move |stream| async move {
-            let mut stream = stream?;
-            match tokio::time::timeout_at(deadline, stream.next()).await {
-                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(stream))),
-                Ok(Some(Err(e))) => Some((Err(e), None)),
-                Ok(None) => None,
-                Err(_) => Some((Err(timed_out()), None)),
-            }
-        }))
-    };
-    match outcome {
-        Outcome::Rows { columns, stream, tag } if !tag.live => {
-            Outcome::Rows { columns, stream: limit(stream), tag }
-        }
-        Outcome::CopyOut { columns, options, stream, live: false } => {
-            Outcome::CopyOut { columns, options, stream: limit(stream), live: false }
-        }
-        other => other,
     }
 }
 

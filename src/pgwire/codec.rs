@@ -1,14 +1,33 @@
-//! The protocol's framing: messages written into a buffer, message bodies read field by field.
+//! Bytes of messages: the `pgwire` crate's structs written into our buffer, data messages written in place, and
+//! message bodies read field by field.
 //!
-//! Boundary: bytes only. Text is checked to be UTF-8 here and never repaired.
+//! Boundary: bytes only. Text is checked to be UTF-8 here and never repaired. [`Body`] reads what clients send, because
+//! the crate's decoders panic on bodies that end early, take a missing terminator for an empty string and
+//! replace what is not UTF-8; [`Message`] writes rows and COPY data, which the crate would copy twice.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
+use pgwire::messages::Message as Encode;
+use pgwire::messages::response::CommandComplete;
 
 use super::errors::protocol;
 use crate::error::Result;
 use crate::types::binary::utf8;
 
-/// A message being written; its length is filled in by [`Message::end`].
+/// Writes a message of the crate. One that the crate refuses (a value longer than clients take) is left out.
+pub fn put(message: &impl Encode, out: &mut Vec<u8>) {
+    let mut bytes = BytesMut::with_capacity(message.message_length() + 1);
+    match message.encode(&mut bytes) {
+        Ok(()) => out.extend_from_slice(&bytes),
+        Err(e) => tracing::error!("a message cannot be sent: {e}"),
+    }
+}
+
+/// A string as the crate's messages take it: a NUL inside would end it early and is left out.
+pub fn text(s: &str) -> String {
+    if s.contains('\0') { s.replace('\0', "") } else { s.to_string() }
+}
+
+/// A data message being written; its length is filled in by [`Message::end`].
 pub struct Message<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
@@ -30,19 +49,6 @@ impl<'a> Message<'a> {
     pub fn i16(&mut self, v: i16) {
         self.out.extend_from_slice(&v.to_be_bytes());
     }
-    /// Appends a 32-bit integer.
-    pub fn i32(&mut self, v: i32) {
-        self.out.extend_from_slice(&v.to_be_bytes());
-    }
-    /// Appends an OID.
-    pub fn u32(&mut self, v: u32) {
-        self.out.extend_from_slice(&v.to_be_bytes());
-    }
-    /// Appends a terminated string; a NUL inside would end it early and is left out.
-    pub fn cstr(&mut self, v: &str) {
-        self.out.extend(v.bytes().filter(|b| *b != 0));
-        self.out.push(0);
-    }
     /// The buffer, to append a body by other means.
     pub fn body(&mut self) -> &mut Vec<u8> {
         self.out
@@ -54,16 +60,9 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Writes a message without a body.
-pub fn write_empty(kind: u8, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[kind, 0, 0, 0, 4]);
-}
-
 /// Writes CommandComplete.
 pub fn write_tag(tag: &str, out: &mut Vec<u8>) {
-    let mut m = Message::new(b'C', out);
-    m.cstr(tag);
-    m.end();
+    put(&CommandComplete::new(text(tag)), out);
 }
 
 /// Reads the fields of a message body; whatever does not fit is 08P01.
@@ -124,11 +123,19 @@ mod tests {
     #[test]
     fn a_message_carries_its_own_length() {
         let mut out = Vec::new();
-        let mut m = Message::new(b'S', &mut out);
-        m.cstr("a\0b");
+        let mut m = Message::new(b'd', &mut out);
+        m.u8(b'a');
         m.i16(-1);
         m.end();
-        assert_eq!(out, b"S\0\0\0\x09ab\0\xff\xff");
+        write_tag("a\0b", &mut out);
+        assert_eq!(out, b"d\0\0\0\x07a\xff\xffC\0\0\0\x07ab\0");
+    }
+
+    #[test]
+    fn a_message_that_the_crate_refuses_leaves_no_bytes() {
+        let mut out = Vec::new();
+        write_tag(&"x".repeat(40_000), &mut out);
+        assert!(out.is_empty());
     }
 
     #[test]

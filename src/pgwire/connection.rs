@@ -13,18 +13,21 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
+use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
+use pgwire::messages::response::{self, EmptyQueryResponse, ReadyForQuery};
+use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 use tokio_util::sync::CancellationToken;
 
-use crate::coord::backend::{
-    BackendSession, BatchStream, CancelHandle, CopyFormat, CopyOptions, CopySink, Outcome, OutputColumn,
-    ParsedStatement, Prepared, RowsTag, StatementStore, TransactionStatus,
-};
-use super::codec::{Body, Message, write_empty, write_tag};
+use super::codec::{Body, put, text, write_tag};
 use super::copy::CopyEncoder;
 use super::errors::{self, Severity, protocol};
 use super::extended::Portal;
 use super::io::{FLUSH_AT, Frame, Io, ReadError};
 use super::rows::{Format, RowEncoder, write_row_description};
+use crate::coord::backend::{
+    BackendSession, BatchStream, CancelHandle, CopyFormat, CopyOptions, CopySink, Outcome, OutputColumn,
+    ParsedStatement, Prepared, RowsTag, StatementStore, TransactionStatus,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::TextOptions;
 
@@ -162,7 +165,7 @@ impl Watch {
         if self.stopped().now_or_never().is_some() {
             Failure::Fatal(errors::shutdown())
         } else {
-            Failure::Error(errors::canceled())
+            Failure::Error(self.cancel.error())
         }
     }
 }
@@ -232,12 +235,8 @@ impl RowsInFlight {
     }
 
     /// The command tag after `sent` rows.
-    pub fn write_tag(&self, sent: usize, out: &mut Vec<u8>) {
-        if self.tag.counted {
-            write_tag(&format!("{} {sent}", self.tag.command), out);
-        } else {
-            write_tag(&self.tag.command, out);
-        }
+    pub fn command_tag(&self, sent: usize) -> String {
+        if self.tag.counted { format!("{} {sent}", self.tag.command) } else { self.tag.command.to_string() }
     }
 }
 
@@ -254,6 +253,25 @@ pub(super) struct Connection<'a> {
     pub implicit: bool,
     /// After an error everything up to Sync is skipped.
     pub skipping: bool,
+    /// A ReadyForQuery has been written and may not have been sent.
+    owed: bool,
+    /// The command tag that waits for the commit of the implicit transaction.
+    pub held: Held,
+}
+
+/// The command tag of the last statement of an implicit transaction. It is a promise, so it is not written before the
+/// transaction is committed; replies that need no commit and follow it wait with it.
+#[derive(Default)]
+pub(super) struct Held {
+    tag: Option<String>,
+    pub replies: Vec<u8>,
+}
+
+impl Held {
+    /// Whether something waits.
+    pub fn is_any(&self) -> bool {
+        self.tag.is_some()
+    }
 }
 
 impl<'a> Connection<'a> {
@@ -273,19 +291,16 @@ impl<'a> Connection<'a> {
             portals: HashMap::new(),
             implicit: false,
             skipping: false,
+            owed: false,
+            held: Held::default(),
         }
     }
 
     /// Writes what follows a successful startup.
     pub fn greet(&mut self, pid: i32, secret: i32) {
-        let mut m = Message::new(b'R', &mut self.io.out);
-        m.i32(0);
-        m.end();
+        put(&Authentication::Ok, &mut self.io.out);
         self.write_parameters();
-        let mut m = Message::new(b'K', &mut self.io.out);
-        m.i32(pid);
-        m.i32(secret);
-        m.end();
+        put(&BackendKeyData::new(pid, SecretKey::I32(secret)), &mut self.io.out);
         self.write_notices();
         self.write_ready();
     }
@@ -298,6 +313,13 @@ impl<'a> Connection<'a> {
         let watch = self.watch.clone();
         let mut stopped = pin!(watch.stopped());
         loop {
+            // What follows may be the beginning of a pipeline only, or what is left of a COPY.
+            if self.owed && !self.io.has_frame() {
+                self.owed = false;
+                if self.io.flush().await.is_err() {
+                    return Ok(());
+                }
+            }
             if watch.shutdown.is_cancelled() || watch.cancel.terminated().is_cancelled() {
                 return Err(errors::shutdown());
             }
@@ -345,7 +367,11 @@ impl<'a> Connection<'a> {
                 Err(Failure::Error(e)) => self.failed_until_sync(&e).await,
                 other => other,
             },
-            b'H' => Ok(self.io.flush().await?),
+            b'H' => {
+                // The client may wait for the tag before it goes on.
+                self.release();
+                Ok(self.io.flush().await?)
+            }
             b'F' => {
                 let e = Error::unsupported("the function call protocol is not supported");
                 self.report(&e);
@@ -381,7 +407,10 @@ impl<'a> Connection<'a> {
 
     /// Writes an error with the notices before it, and fails the transaction block.
     pub fn report(&mut self, e: &Error) {
+        self.release();
         self.write_notices();
+        let timed_out = e.kind() == ErrorKind::QueryCanceled && self.watch.cancel.is_timed_out();
+        let e = if timed_out { &self.watch.cancel.error() } else { e };
         errors::write_error(e, Severity::Error, &mut self.io.out);
         let failed = caught_now(|| {
             self.session.statement_failed(e);
@@ -400,20 +429,17 @@ impl<'a> Connection<'a> {
 
     fn write_parameters(&mut self) {
         for (name, value) in self.session.parameter_changes() {
-            let mut m = Message::new(b'S', &mut self.io.out);
-            m.cstr(&name);
-            m.cstr(&value);
-            m.end();
+            put(&ParameterStatus::new(text(&name), text(&value)), &mut self.io.out);
         }
     }
 
     fn write_ready(&mut self) {
         let status = match self.session.status() {
-            TransactionStatus::Idle => b'I',
-            TransactionStatus::InBlock => b'T',
-            TransactionStatus::Failed => b'E',
+            TransactionStatus::Idle => response::TransactionStatus::Idle,
+            TransactionStatus::InBlock => response::TransactionStatus::Transaction,
+            TransactionStatus::Failed => response::TransactionStatus::Error,
         };
-        self.io.out.extend_from_slice(&[b'Z', 0, 0, 0, 5, status]);
+        put(&ReadyForQuery::new(status), &mut self.io.out);
     }
 
     /// The end of a query cycle: everything is sent.
@@ -421,12 +447,14 @@ impl<'a> Connection<'a> {
         self.write_notices();
         self.write_parameters();
         self.write_ready();
-        // The next cycle has already been asked for: its replies go with these, unless they take long.
-        if self.io.has_frame() { Ok(self.io.flush_if_full().await?) } else { Ok(self.io.flush().await?) }
+        // The next cycle may have been asked for already: its replies go with these, unless they take long.
+        self.owed = true;
+        Ok(self.io.flush_if_full().await?)
     }
 
     async fn simple(&mut self, body: Bytes) -> Result<(), Failure> {
         // A query string ends the unnamed statement and portal, and whatever a pipeline without Sync had begun.
+        self.release();
         self.unnamed = None;
         self.portals.remove("");
         let result = match self.query_string(body).await {
@@ -455,13 +483,15 @@ impl<'a> Connection<'a> {
         let token = self.watch.cancel.begin();
         let statements = caught_now(|| self.session.parse(&text))?;
         if statements.is_empty() {
-            write_empty(b'I', &mut self.io.out);
+            put(&EmptyQueryResponse::new(), &mut self.io.out);
             return Ok(());
         }
         self.begin().await?;
         for statement in &statements {
+            // Only the last tag waits for the commit.
+            self.release();
             if token.is_cancelled() {
-                return Err(errors::canceled().into());
+                return Err(self.watch.cancel.error().into());
             }
             self.simple_statement(statement, &token).await?;
         }
@@ -477,12 +507,48 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Finishes the implicit transaction, if there is one.
+    /// Finishes the implicit transaction, if there is one; after its commit the tag that waited for it is written.
     pub async fn finish(&mut self, ok: bool) -> Result<(), Failure> {
         if std::mem::take(&mut self.implicit) {
-            self.watch.call(self.io, self.session.finish_implicit(ok)).await?;
+            match self.watch.call(self.io, self.session.finish_implicit(ok)).await {
+                Ok(None) => {}
+                Ok(Some(tag)) if self.held.is_any() => self.held.tag = Some(tag),
+                Ok(Some(_)) => {}
+                Err(e) => {
+                    self.held = Held::default();
+                    return Err(e);
+                }
+            }
+        }
+        if self.held.is_any() {
+            self.write_notices();
+            self.release();
         }
         Ok(())
+    }
+
+    /// Writes a command tag, or keeps it until the implicit transaction is committed.
+    pub fn complete(&mut self, tag: String) {
+        self.release();
+        self.write_notices();
+        if self.implicit && self.session.status() == TransactionStatus::Idle {
+            self.held.tag = Some(tag);
+        } else {
+            write_tag(&tag, &mut self.io.out);
+        }
+    }
+
+    /// Writes what was held back.
+    pub fn release(&mut self) {
+        if let Some(tag) = self.held.tag.take() {
+            write_tag(&tag, &mut self.io.out);
+            self.io.out.append(&mut self.held.replies);
+        }
+    }
+
+    /// Where replies go that follow a tag which may be waiting.
+    pub fn replies(&mut self) -> &mut Vec<u8> {
+        if self.held.is_any() { &mut self.held.replies } else { &mut self.io.out }
     }
 
     async fn simple_statement(
@@ -500,8 +566,7 @@ impl<'a> Connection<'a> {
                     self.io.flush().await?;
                 }
                 let (sent, _) = rows.send(self.io, &self.watch, token, &[], usize::MAX, &options).await?;
-                self.write_notices();
-                rows.write_tag(sent, &mut self.io.out);
+                self.complete(rows.command_tag(sent));
             }
             other => self.no_rows(other, token).await?,
         }
@@ -517,25 +582,13 @@ impl<'a> Connection<'a> {
                 self.copy_out(&columns, options, stream, live, token).await?
             }
             Outcome::Empty => {
-                write_empty(b'I', &mut self.io.out);
+                put(&EmptyQueryResponse::new(), &mut self.io.out);
                 return Ok(());
             }
             Outcome::Rows { .. } => return Err(Error::internal("rows where none were expected").into()),
         };
-        self.write_notices();
-        write_tag(&tag, &mut self.io.out);
+        self.complete(tag);
         Ok(())
-    }
-
-    fn write_copy_response(&mut self, kind: u8, columns: usize, format: CopyFormat) {
-        let code = CopyEncoder::format_code(format);
-        let mut m = Message::new(kind, &mut self.io.out);
-        m.u8(code);
-        m.i16(columns as i16);
-        for _ in 0..columns {
-            m.i16(code.into());
-        }
-        m.end();
     }
 
     async fn copy_in(
@@ -546,7 +599,9 @@ impl<'a> Connection<'a> {
         token: &CancellationToken,
     ) -> Result<String, Failure> {
         self.write_notices();
-        self.write_copy_response(b'G', columns, format);
+        let code = CopyEncoder::format_code(format);
+        let start = CopyInResponse::new(code, columns as i16, vec![code.into(); columns]);
+        put(&start, &mut self.io.out);
         self.io.flush().await?;
         let result = self.copy_messages(sink.as_mut(), token).await;
         if let Err(failure) = &result {
@@ -609,7 +664,9 @@ impl<'a> Connection<'a> {
         token: &CancellationToken,
     ) -> Result<String, Failure> {
         self.write_notices();
-        self.write_copy_response(b'H', columns.len(), options.format);
+        let code = CopyEncoder::format_code(options.format);
+        let start = CopyOutResponse::new(code, columns.len() as i16, vec![code.into(); columns.len()]);
+        put(&start, &mut self.io.out);
         let text = self.session.text_options();
         let mut encoder = CopyEncoder::new(options);
         encoder.write_header(columns, &mut self.io.out);
@@ -631,7 +688,7 @@ impl<'a> Connection<'a> {
             count += batch.num_rows();
         }
         encoder.write_trailer(&mut self.io.out);
-        write_empty(b'c', &mut self.io.out);
+        put(&CopyDone::new(), &mut self.io.out);
         Ok(format!("COPY {count}"))
     }
 }

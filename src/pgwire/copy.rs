@@ -6,9 +6,9 @@
 
 use arrow::record_batch::RecordBatch;
 
-use crate::coord::backend::{CopyFormat, CopyOptions, OutputColumn};
 use super::codec::Message;
 use super::rows::{BoundRows, Format, RowEncoder};
+use crate::coord::backend::{CopyFormat, CopyOptions, OutputColumn};
 use crate::error::Result;
 use crate::types::text::TextOptions;
 
@@ -26,7 +26,7 @@ impl CopyEncoder {
     }
 
     /// The overall format code of CopyOutResponse.
-    pub fn format_code(format: CopyFormat) -> u8 {
+    pub fn format_code(format: CopyFormat) -> i8 {
         (format == CopyFormat::Binary).into()
     }
 

@@ -2,8 +2,10 @@
 //!
 //! Boundary: [`crate::error::Error`] in, the bytes of ErrorResponse or NoticeResponse out.
 
+use pgwire::messages::response::{ErrorResponse, NoticeResponse};
+
+use super::codec::{put, text};
 use crate::coord::backend::Notice;
-use super::codec::Message;
 use crate::error::{Error, ErrorKind};
 
 /// How bad an error is to the connection.
@@ -24,53 +26,41 @@ impl Severity {
     }
 }
 
+/// The fields that have a value.
+fn fields<const N: usize>(all: [(u8, Option<&str>); N]) -> Vec<(u8, String)> {
+    all.into_iter().filter_map(|(code, value)| Some((code, text(value?)))).collect()
+}
+
 /// Writes an ErrorResponse.
 pub fn write_error(error: &Error, severity: Severity, out: &mut Vec<u8>) {
-    let mut m = Message::new(b'E', out);
-    let mut field = |code: u8, value: Option<&str>| {
-        if let Some(value) = value {
-            m.u8(code);
-            m.cstr(value);
-        }
-    };
-    field(b'S', Some(severity.text()));
-    field(b'V', Some(severity.text()));
-    field(b'C', Some(error.kind().sqlstate()));
-    field(b'M', Some(error.message()));
-    field(b'D', error.detail());
-    field(b'H', error.hint());
     let position = error.position().map(|p| p.to_string());
-    field(b'P', position.as_deref());
-    field(b's', error.schema());
-    field(b't', error.table());
-    field(b'c', error.column());
-    field(b'n', error.constraint());
-    m.u8(0);
-    m.end();
+    let message = ErrorResponse::new(fields([
+        (b'S', Some(severity.text())),
+        (b'V', Some(severity.text())),
+        (b'C', Some(error.kind().sqlstate())),
+        (b'M', Some(error.message())),
+        (b'D', error.detail()),
+        (b'H', error.hint()),
+        (b'P', position.as_deref()),
+        (b's', error.schema()),
+        (b't', error.table()),
+        (b'c', error.column()),
+        (b'n', error.constraint()),
+    ]));
+    put(&message, out);
 }
 
 /// Writes a NoticeResponse.
 pub fn write_notice(notice: &Notice, out: &mut Vec<u8>) {
-    let mut m = Message::new(b'N', out);
-    let mut field = |code: u8, value: Option<&str>| {
-        if let Some(value) = value {
-            m.u8(code);
-            m.cstr(value);
-        }
-    };
-    field(b'S', Some(notice.severity));
-    field(b'V', Some(notice.severity));
-    field(b'C', Some(notice.code));
-    field(b'M', Some(&notice.message));
-    field(b'D', notice.detail.as_deref());
-    field(b'H', notice.hint.as_deref());
-    m.u8(0);
-    m.end();
-}
-
-/// 57014 for a statement that a cancel request ended.
-pub fn canceled() -> Error {
-    Error::new(ErrorKind::QueryCanceled, "canceling statement due to user request")
+    let message = NoticeResponse::new(fields([
+        (b'S', Some(notice.severity)),
+        (b'V', Some(notice.severity)),
+        (b'C', Some(notice.code)),
+        (b'M', Some(&notice.message)),
+        (b'D', notice.detail.as_deref()),
+        (b'H', notice.hint.as_deref()),
+    ]));
+    put(&message, out);
 }
 
 /// 57P01 for a session that the server ends.

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
+use pgwire::messages::response::EmptyQueryResponse;
 
-use crate::coord::backend::{Description, Outcome, Prepared, TransactionStatus};
-use super::codec::{Body, Message, write_empty};
+use super::codec::{Body, put};
 use super::connection::{Connection, Failure, RowsInFlight};
 use super::errors::protocol;
 use super::rows::{Format, format_of, write_row_description};
+use crate::coord::backend::{Description, Outcome, Prepared, TransactionStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::PgType;
 use crate::types::binary::{parse_binary, utf8};
@@ -96,7 +99,7 @@ impl Connection<'_> {
         } else if !self.statements.insert(&name, Arc::new(prepared)) {
             return Err(duplicate_statement(&name).into());
         }
-        write_empty(b'1', &mut self.io.out);
+        put(&ParseComplete::new(), self.replies());
         Ok(())
     }
 
@@ -140,7 +143,7 @@ impl Connection<'_> {
             ));
         }
         self.portals.insert(portal, Portal { prepared, formats, state: PortalState::Ready(params) });
-        write_empty(b'2', &mut self.io.out);
+        put(&BindComplete::new(), self.replies());
         Ok(())
     }
 
@@ -151,19 +154,20 @@ impl Connection<'_> {
         match kind {
             b'S' => {
                 let prepared = self.prepared(&name)?;
-                let mut m = Message::new(b't', &mut self.io.out);
-                m.i16(prepared.description.params.len() as i16);
-                for pg in &prepared.description.params {
-                    m.u32(pg.oid);
-                }
-                m.end();
+                let types = prepared.description.params.iter().map(|pg| pg.oid).collect();
+                put(&ParameterDescription::new(types), self.replies());
                 self.write_columns(&prepared.description, &[]);
             }
             b'P' => {
-                let portal = self.portals.get(&name).ok_or_else(|| no_portal(&name))?;
-                let (description, formats) =
-                    (Arc::clone(&portal.prepared.description), portal.formats.clone());
-                self.write_columns(&description, &formats);
+                if let Some(portal) = self.portals.get(&name) {
+                    let (description, formats) =
+                        (Arc::clone(&portal.prepared.description), portal.formats.clone());
+                    self.write_columns(&description, &formats);
+                } else {
+                    // What SQL has declared is a portal, too.
+                    let columns = self.session.cursor_columns(&name).ok_or_else(|| no_portal(&name))?;
+                    write_row_description(&columns, &[], self.replies());
+                }
             }
             other => return Err(protocol(format!("invalid DESCRIBE message subtype {other}"))),
         }
@@ -172,8 +176,8 @@ impl Connection<'_> {
 
     fn write_columns(&mut self, description: &Description, formats: &[Format]) {
         match &description.columns {
-            Some(columns) => write_row_description(columns, formats, &mut self.io.out),
-            None => write_empty(b'n', &mut self.io.out),
+            Some(columns) => write_row_description(columns, formats, self.replies()),
+            None => put(&NoData::new(), self.replies()),
         }
     }
 
@@ -181,6 +185,9 @@ impl Connection<'_> {
         let name = body.cstr()?;
         let limit = body.i32()?;
         body.end()?;
+        if !self.portals.contains_key(&name) && self.session.cursor_columns(&name).is_some() {
+            return self.execute_cursor(&name, limit).await;
+        }
         let limit = usize::try_from(limit).ok().filter(|l| *l > 0).unwrap_or(usize::MAX);
         // Taken out while it runs: a statement may end all portals, this one included.
         let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
@@ -194,13 +201,38 @@ impl Connection<'_> {
         result
     }
 
+    /// Execute of a cursor that SQL has declared: a FETCH.
+    async fn execute_cursor(&mut self, name: &str, limit: i32) -> Result<(), Failure> {
+        let count = if limit > 0 { limit.to_string() } else { "ALL".to_string() };
+        let quoted = name.replace('"', "\"\"");
+        let fetch = self.session.parse(&format!("FETCH {count} FROM \"{quoted}\""))?;
+        let Some(fetch) = fetch.first() else { return Err(no_portal(name).into()) };
+        let token = self.watch.cancel.begin();
+        self.release();
+        self.begin().await?;
+        let outcome = self.watch.call(self.io, self.session.execute(fetch, Vec::new())).await?;
+        let Outcome::Rows { columns, stream, tag } = outcome else {
+            return self.no_rows(outcome, &token).await;
+        };
+        let options = self.session.text_options();
+        let mut rows = RowsInFlight::new(columns, stream, tag);
+        let (sent, _) = rows.send(self.io, &self.watch, &token, &[], usize::MAX, &options).await?;
+        if usize::try_from(limit) == Ok(sent) && sent > 0 {
+            put(&PortalSuspended::new(), &mut self.io.out);
+        } else {
+            self.complete(format!("SELECT {sent}"));
+        }
+        Ok(())
+    }
+
     async fn run_portal(&mut self, name: &str, portal: &mut Portal, limit: usize) -> Result<(), Failure> {
         let token = self.watch.cancel.begin();
+        self.release();
         if let PortalState::Ready(params) = &mut portal.state {
             let params = std::mem::take(params);
             portal.state = PortalState::Done;
             let Some(statement) = &portal.prepared.statement else {
-                write_empty(b'I', &mut self.io.out);
+                put(&EmptyQueryResponse::new(), &mut self.io.out);
                 return Ok(());
             };
             self.begin().await?;
@@ -219,10 +251,10 @@ impl Connection<'_> {
         let options = self.session.text_options();
         let sent = rows.send(self.io, &self.watch, &token, &portal.formats, limit, &options).await;
         match sent {
-            Ok((_, true)) => write_empty(b's', &mut self.io.out),
+            Ok((_, true)) => put(&PortalSuspended::new(), &mut self.io.out),
             Ok((sent, false)) => {
-                self.write_notices();
-                rows.write_tag(sent, &mut self.io.out);
+                let tag = rows.command_tag(sent);
+                self.complete(tag);
             }
             Err(e) => {
                 portal.state = PortalState::Done;
@@ -242,7 +274,7 @@ impl Connection<'_> {
             b'P' => drop(self.portals.remove(&name)),
             other => return Err(protocol(format!("invalid CLOSE message subtype {other}"))),
         }
-        write_empty(b'3', &mut self.io.out);
+        put(&CloseComplete::new(), self.replies());
         Ok(())
     }
 

@@ -4,6 +4,16 @@
 //! collected and sent at Sync, Flush, the end of a query string, or when they are many; live results are sent as
 //! they happen. A statement whose client has gone is cancelled.
 //!
+//! What is the `pgwire` crate's: the structs of all messages that the server sends except rows and COPY data, their
+//! encoding, and the packets before a session (encryption and cancel requests). What is ours: the message loop and
+//! the stores of statements and portals (the crate's handlers flush at each message, collect results before they
+//! send them and cannot be cancelled while they do), rows and COPY data (written straight from Arrow arrays into
+//! the buffer that is sent), frames with their length guards, and the reading of bodies (the crate's decoders
+//! panic on short ones and repair text that is not UTF-8).
+//!
+//! A command tag says that a statement is done, so that of the last statement of an implicit transaction is sent
+//! when the transaction is committed; if it cannot be, an error is sent instead.
+//!
 //! Boundary: everything that knows bytes of the protocol is here; statements, transactions and settings are the
 //! backend's.
 

@@ -8,8 +8,10 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
 
+use pgwire::messages::data::{FieldDescription, RowDescription};
+
+use super::codec::{put, text};
 use crate::coord::backend::OutputColumn;
-use super::codec::Message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::binary::{BinaryColumn, BinaryFormatter};
 use crate::types::text::{TextColumn, TextFormatter, TextOptions};
@@ -45,18 +47,18 @@ pub fn format_of(formats: &[Format], i: usize) -> Format {
 
 /// Writes RowDescription.
 pub fn write_row_description(columns: &[OutputColumn], formats: &[Format], out: &mut Vec<u8>) {
-    let mut m = Message::new(b'T', out);
-    m.i16(columns.len() as i16);
-    for (i, c) in columns.iter().enumerate() {
-        m.cstr(&c.name);
-        m.u32(c.table_oid);
-        m.i16(c.attnum);
-        m.u32(c.pg_type.oid);
-        m.i16(c.pg_type.typlen());
-        m.i32(c.pg_type.typmod);
-        m.i16(format_of(formats, i) as i16);
-    }
-    m.end();
+    let field = |(i, c): (usize, &OutputColumn)| {
+        FieldDescription::new(
+            text(&c.name),
+            c.table_oid as i32,
+            c.attnum,
+            c.pg_type.oid,
+            c.pg_type.typlen(),
+            c.pg_type.typmod,
+            format_of(formats, i) as i16,
+        )
+    };
+    put(&RowDescription::new(columns.iter().enumerate().map(field).collect()), out);
 }
 
 /// Encodes one column.

@@ -2,14 +2,17 @@
 //!
 //! Boundary: decides what the client wants and checks the form; authentication and settings are the backend's.
 
-use super::codec::{Body, Message};
+use bytes::{Buf, BytesMut};
+use pgwire::messages::cancel::CancelRequest;
+use pgwire::messages::response::SslResponse;
+use pgwire::messages::startup::{GssEncRequest, NegotiateProtocolVersion, SslRequest};
+use pgwire::messages::{DecodeContext, Message, ProtocolVersion};
+
+use super::codec::{Body, put, text};
 use super::errors::protocol;
 use super::io::{Io, ReadError};
 use crate::error::{Error, ErrorKind};
 
-const SSL_REQUEST: i32 = 80_877_103;
-const GSSENC_REQUEST: i32 = 80_877_104;
-const CANCEL_REQUEST: i32 = 80_877_102;
 const PROTOCOL_3_0: i32 = 3 << 16;
 /// As in PostgreSQL: what is longer is not a startup packet (HTTP requests look like gigabytes).
 const MAX_STARTUP: usize = 10_000;
@@ -43,29 +46,41 @@ pub struct StartupMessage {
 pub async fn read(io: &mut Io) -> Result<Start, ReadError> {
     let (mut ssl, mut gss) = (false, false);
     loop {
-        let mut head = Body(io.read_exact(8).await?);
-        let (Ok(len), Ok(code)) = (head.i32(), head.i32()) else { return Err(ReadError::Gone) };
-        let len =
-            usize::try_from(len).ok().filter(|l| (8..=MAX_STARTUP).contains(l)).ok_or(ReadError::Gone)?;
-        match code {
-            SSL_REQUEST if len == 8 && !ssl => ssl = true,
-            GSSENC_REQUEST if len == 8 && !gss => gss = true,
-            CANCEL_REQUEST if len == 16 => {
-                let mut body = Body(io.read_exact(8).await?);
-                let (Ok(pid), Ok(secret)) = (body.i32(), body.i32()) else { return Err(ReadError::Gone) };
-                return Ok(Start::Cancel(pid, secret));
+        let head = io.read_exact(8).await?;
+        let len = usize::try_from((&head[..4]).get_i32()).ok();
+        let len = len.filter(|l| (8..=MAX_STARTUP).contains(l)).ok_or(ReadError::Gone)?;
+        if SslRequest::is_ssl_request_packet(&head) || GssEncRequest::is_gss_enc_request_packet(&head) {
+            let asked = if SslRequest::is_ssl_request_packet(&head) { &mut ssl } else { &mut gss };
+            if len != SslRequest::BODY_SIZE || std::mem::replace(asked, true) {
+                return Err(ReadError::Gone);
             }
-            SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST => return Err(ReadError::Gone),
-            version => {
-                let body = Body(io.read_exact(len - 8).await?);
-                return startup_message(version, body).map(Start::Session).map_err(ReadError::Fatal);
-            }
+            put(&SslResponse::Refuse, &mut io.out);
+            io.flush().await?;
+            continue;
         }
-        io.out.push(b'N');
-        io.flush().await?;
+        let body = io.read_exact(len - 8).await?;
+        if CancelRequest::is_cancel_request_packet(&head) {
+            return cancel_request(&head, &body).ok_or(ReadError::Gone);
+        }
+        let version = (&head[4..]).get_i32();
+        return startup_message(version, Body(body)).map(Start::Session).map_err(ReadError::Fatal);
     }
 }
 
+fn cancel_request(head: &[u8], body: &[u8]) -> Option<Start> {
+    let mut packet = BytesMut::from(head);
+    packet.extend_from_slice(body);
+    // Our secrets have the four bytes of protocol 3.0.
+    let context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
+    match CancelRequest::decode(&mut packet, &context) {
+        Ok(Some(request)) if packet.is_empty() => {
+            Some(Start::Cancel(request.pid, request.secret_key.as_i32()?))
+        }
+        _ => None,
+    }
+}
+
+/// Read by hand: the crate's struct forgets the order of the settings and repairs their text.
 fn startup_message(version: i32, mut body: Body) -> Result<StartupMessage, Error> {
     let (major, minor) = (version >> 16, version & 0xffff);
     if major != 3 {
@@ -164,13 +179,8 @@ pub fn write_negotiation(m: &StartupMessage, out: &mut Vec<u8>) {
     if m.minor == 0 && m.unknown_options.is_empty() {
         return;
     }
-    let mut message = Message::new(b'v', out);
-    message.i32(PROTOCOL_3_0);
-    message.i32(m.unknown_options.len() as i32);
-    for option in &m.unknown_options {
-        message.cstr(option);
-    }
-    message.end();
+    let options = m.unknown_options.iter().map(|o| text(o)).collect();
+    put(&NegotiateProtocolVersion::new(PROTOCOL_3_0, options), out);
 }
 
 #[cfg(test)]

@@ -19,16 +19,20 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span;
 
 use super::parser::window::window_tvf;
+use super::system;
+use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Audits a query.
 pub fn query(query: &Query) -> Result<(), Refusal> {
-    Auditor.query(query)
+    // The evaluator of system queries takes WITH ORDINALITY; whose query this is, its names tell.
+    let system = system::is_catalog_query(query, &Catalog::new(), &[]);
+    Auditor { system }.query(query)
 }
 
 /// Audits an expression that stands alone.
 pub fn expr(expr: &Expr) -> Result<(), Refusal> {
-    Auditor.expr(expr)
+    PLAIN.expr(expr)
 }
 
 /// A refusal, and where in the text its cause stands, if the tree says so.
@@ -73,7 +77,13 @@ const ONE_STATE: &str = "A transaction reads one consistent state; leave the cla
 const STACK_MARGIN: usize = 256 * 1024;
 const STACK_STEP: usize = 2 * 1024 * 1024;
 
-struct Auditor;
+struct Auditor {
+    /// The query names system relations only.
+    system: bool,
+}
+
+/// For everything but queries of the system catalogs.
+const PLAIN: Auditor = Auditor { system: false };
 
 impl Auditor {
     fn exprs<'a>(&self, exprs: impl IntoIterator<Item = &'a Expr>) -> Audited {
@@ -416,7 +426,7 @@ impl Auditor {
                 if let Some(version) = version {
                     return self.version(version);
                 }
-                refuse_if(*with_ordinality, "WITH ORDINALITY", "Use row_number().")?;
+                refuse_if(*with_ordinality && !self.system, "WITH ORDINALITY", "Use row_number().")?;
                 refuse_if(!partitions.is_empty(), "PARTITION after a table", "")?;
                 refuse_if(json_path.is_some(), "a path after a table", "")?;
                 refuse_if(sample.is_some(), "TABLESAMPLE", "Filter with random().")?;
@@ -442,13 +452,13 @@ impl Auditor {
             }
             TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
                 self.name(name)?;
-                refuse_if(*with_ordinality, "WITH ORDINALITY", "Use row_number().")?;
+                refuse_if(*with_ordinality && !self.system, "WITH ORDINALITY", "Use row_number().")?;
                 self.table_aliases(alias)?;
                 self.table_function(factor, args)
             }
             TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } => {
                 refuse_if(*with_offset || with_offset_alias.is_some(), "WITH OFFSET", "Use row_number().")?;
-                refuse_if(*with_ordinality, "WITH ORDINALITY", "Use row_number().")?;
+                refuse_if(*with_ordinality && !self.system, "WITH ORDINALITY", "Use row_number().")?;
                 self.table_aliases(alias)?;
                 self.exprs(array_exprs)
             }
@@ -851,19 +861,19 @@ pub fn insert(insert: &Insert) -> Audited {
         || multi_table_else_clause.is_some();
     refuse_if(many, "INSERT into several tables", "Write one INSERT for each.")?;
     match table {
-        TableObject::TableName(name) => Auditor.name(name)?,
+        TableObject::TableName(name) => PLAIN.name(name)?,
         TableObject::TableFunction(_) | TableObject::TableQuery(_) => {
             return refuse("INSERT INTO anything but a table", "");
         }
     }
     if let Some(TableAliasWithoutColumns { explicit: _, alias }) = table_alias {
-        Auditor.alias(alias)?;
+        PLAIN.alias(alias)?;
     }
-    columns.iter().try_for_each(|column| Auditor.name(column))?;
+    columns.iter().try_for_each(|column| PLAIN.name(column))?;
     if let Some(source) = source {
-        Auditor.query(source)?;
+        PLAIN.query(source)?;
     }
-    returning.iter().try_for_each(|items| Auditor.select_items(items))
+    returning.iter().try_for_each(|items| PLAIN.select_items(items))
 }
 
 /// Audits UPDATE. What remains set: one plain table with an alias, assignments, WHERE, RETURNING.
@@ -887,9 +897,9 @@ pub fn update(update: &Update) -> Audited {
     refuse_if(or.is_some(), "UPDATE OR …", "")?;
     refuse_if(!order_by.is_empty() || limit.is_some(), "ORDER BY and LIMIT in UPDATE", "")?;
     plain_table(table, "UPDATE")?;
-    Auditor.assignments(assignments)?;
-    Auditor.exprs(selection)?;
-    returning.iter().try_for_each(|items| Auditor.select_items(items))
+    PLAIN.assignments(assignments)?;
+    PLAIN.exprs(selection)?;
+    returning.iter().try_for_each(|items| PLAIN.select_items(items))
 }
 
 /// Audits DELETE. What remains set: one plain table with an alias, WHERE, RETURNING.
@@ -918,13 +928,13 @@ pub fn delete(delete: &Delete) -> Audited {
         },
         FromTable::WithoutKeyword(_) => return refuse("DELETE without FROM", "Write DELETE FROM."),
     }
-    Auditor.exprs(selection)?;
-    returning.iter().try_for_each(|items| Auditor.select_items(items))
+    PLAIN.exprs(selection)?;
+    returning.iter().try_for_each(|items| PLAIN.select_items(items))
 }
 
 /// The target of UPDATE and DELETE: a table by name.
 fn plain_table(table: &TableWithJoins, verb: &str) -> Audited {
-    Auditor.table_with_joins(table)?;
+    PLAIN.table_with_joins(table)?;
     let plain = table.joins.is_empty() && matches!(&table.relation, TableFactor::Table { args: None, .. });
     refuse_if(!plain, &format!("{verb} of anything but one table"), "")
 }

@@ -12,6 +12,7 @@ mod guard;
 mod parser;
 pub mod point;
 pub mod statement;
+pub mod system;
 pub mod types;
 
 pub use parser::parse;

@@ -181,8 +181,6 @@ pub struct View {
     pub query: Query,
     /// It uses what issue 2 does not ask for: it may be refused with 0A000.
     pub beyond: bool,
-    /// How many rows it may have, roughly.
-    pub size: usize,
 }
 
 /// A statement that changes rows.
@@ -213,7 +211,6 @@ pub enum Step {
 /// A whole test case.
 #[derive(Debug, Clone)]
 pub struct Case {
-    pub seed: u64,
     pub tables: Vec<Table>,
     pub views: Vec<View>,
     pub steps: Vec<Step>,

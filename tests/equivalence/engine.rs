@@ -83,7 +83,8 @@ impl Freshet {
             .enable_all()
             .build()
             .expect("a runtime");
-        let running = runtime.block_on(freshet::server::start(settings)).expect("a server on an empty directory");
+        let running =
+            runtime.block_on(freshet::server::start(settings)).expect("a server on an empty directory");
         Freshet { running: Some(running), runtime: Arc::new(runtime), _directory: directory }
     }
 
@@ -116,7 +117,10 @@ impl Drop for Freshet {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
             // A server that has got stuck must not hide why.
-            drop(self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), running.stop()).await }));
+            drop(
+                self.runtime
+                    .block_on(async { tokio::time::timeout(Duration::from_secs(10), running.stop()).await }),
+            );
         }
     }
 }
@@ -203,7 +207,10 @@ impl Wire {
     }
 }
 
-fn within<T>(runtime: &Runtime, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Refusal> {
+fn within<T>(
+    runtime: &Runtime,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Refusal> {
     match runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await }) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(match e.as_db_error() {
@@ -279,7 +286,14 @@ impl Postgres {
             std::os::unix::fs::chown(directory.path(), Some(65534), Some(65534)).expect("root may chown");
         }
         let output = unprivileged(&programs.join("initdb"))
-            .args(["--auth=trust", "--username=freshet", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .args([
+                "--auth=trust",
+                "--username=freshet",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .current_dir(directory.path())
             .output()

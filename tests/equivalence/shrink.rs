@@ -61,10 +61,14 @@ fn only(case: &Case, view: usize) -> Case {
 
 fn drop_unused(case: &Case) -> Option<Case> {
     let mut out = case.clone();
-    let text: String = case.steps.iter().filter_map(|s| match s {
-        Step::Create(v) => Some(case.views[*v].query.sql() + " "),
-        Step::Transaction(..) => None,
-    }).collect();
+    let text: String = case
+        .steps
+        .iter()
+        .filter_map(|s| match s {
+            Step::Create(v) => Some(case.views[*v].query.sql() + " "),
+            Step::Transaction(..) => None,
+        })
+        .collect();
     out.tables.retain(|t| mentions(&text, &t.name));
     for table in &case.tables {
         if !mentions(&text, &table.name) {

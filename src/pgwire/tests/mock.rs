@@ -16,8 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::coord::backend::*;
 use super::super::{Config, serve};
+use crate::coord::backend::*;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::PgType;
 use crate::types::text::TextOptions;
@@ -37,6 +37,8 @@ struct Session {
     status: TransactionStatus,
     notices: Vec<Notice>,
     parameters: Vec<(String, String)>,
+    /// The commit of the implicit transaction will fail.
+    uncommittable: bool,
 }
 
 #[async_trait]
@@ -55,6 +57,7 @@ impl Backend for Mock {
             batches: Arc::clone(&self.batches),
             cancel,
             status: TransactionStatus::Idle,
+            uncommittable: false,
             notices: Vec::new(),
             parameters: parameters.map(|(k, v)| (k.to_string(), v.to_string())).to_vec(),
         }))
@@ -214,6 +217,10 @@ impl BackendSession for Session {
             }
             "hang" => Ok(Self::rows(self.endless(false), RowsTag::select())),
             "live" => Ok(Self::rows(self.endless(true), RowsTag::select().live())),
+            "doomed" => {
+                self.uncommittable = true;
+                command("INSERT 0 1")
+            }
             "copy in" => Ok(Outcome::CopyIn {
                 columns: 2,
                 format: CopyFormat::Text,
@@ -239,9 +246,13 @@ impl BackendSession for Session {
         self.log.lock().push("(".into());
         Ok(())
     }
-    async fn finish_implicit(&mut self, ok: bool) -> Result<()> {
+    async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>> {
         self.log.lock().push(if ok { ")" } else { "X" }.into());
-        Ok(())
+        let bad = std::mem::take(&mut self.uncommittable);
+        if ok && bad {
+            return Err(Error::new(ErrorKind::UniqueViolation, "the commit failed"));
+        }
+        Ok(None)
     }
     fn statement_failed(&mut self, _: &Error) {
         if self.status == TransactionStatus::InBlock {

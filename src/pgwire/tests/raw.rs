@@ -116,6 +116,36 @@ async fn a_pipeline_up_to_sync_is_one_transaction_and_errors_skip_to_its_end() {
 }
 
 #[tokio::test]
+async fn the_last_tag_is_sent_after_the_commit_or_an_error_instead() {
+    let server = start().await;
+    let mut raw = Raw::ready(&server).await;
+    raw.send(&query("insert; doomed")).await;
+    assert_eq!(raw.kinds().await, "C E23505 ZI");
+    raw.send(&query("doomed; series 1")).await;
+    assert_eq!(raw.kinds().await, "C T D E23505 ZI");
+    let step = |text: &str| [parse("", text), bind("", ""), execute("", 0)].concat();
+    let close = message(b'C', b"P\0");
+    raw.send(&[step("insert"), step("doomed"), close.clone(), sync()].concat()).await;
+    assert_eq!(raw.kinds().await, "1 2 C 1 2 E23505 ZI");
+    raw.send(&[step("insert"), close, sync()].concat()).await;
+    assert_eq!(raw.kinds().await, "1 2 C 3 ZI");
+    // Whoever asks for a flush before the sync gets the tag before the commit.
+    raw.send(&[step("doomed"), message(b'H', b"")].concat()).await;
+    raw.send(&sync()).await;
+    assert_eq!(raw.kinds().await, "1 2 C E23505 ZI");
+}
+
+#[tokio::test]
+async fn a_cycle_is_answered_although_messages_without_reply_follow_it() {
+    let server = start().await;
+    let mut raw = Raw::ready(&server).await;
+    raw.send(&[query("fail"), message(b'd', b"1\n"), message(b'c', b"")].concat()).await;
+    assert_eq!(raw.kinds().await, "E22012 ZI");
+    raw.send(&[query("insert"), parse("", "insert")].concat()).await;
+    assert_eq!(raw.kinds().await, "C ZI");
+}
+
+#[tokio::test]
 async fn flush_delivers_without_sync() {
     let server = start().await;
     let mut raw = Raw::ready(&server).await;

@@ -19,11 +19,12 @@ use crate::plan::{Emit, NodeId, Op};
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate, request: Request) -> Result<NodeId> {
         let input_schema = aggregate.input.schema();
-        let groups = aggregate.group_expr.len();
+        let group_exprs = distinct_groups(aggregate);
+        let groups = group_exprs.len();
         let mut list = ExprList::default();
         // Output column of each logical column: equal group expressions share one.
         let mut group_at = Vec::with_capacity(groups);
-        for e in &aggregate.group_expr {
+        for e in group_exprs {
             if matches!(e, Expr::GroupingSet(_)) {
                 return Err(Error::unsupported(
                     "GROUPING SETS, ROLLUP and CUBE are not supported in a materialized view",
@@ -68,7 +69,7 @@ impl Lowering<'_> {
 
     /// The aggregates that are read; at least one where there is no group to carry the row.
     fn needed_aggregates(&self, aggregate: &Aggregate, request: &Request) -> Result<Vec<usize>> {
-        let groups = aggregate.group_expr.len();
+        let groups = distinct_groups(aggregate).len();
         let mut read = vec![false; aggregate.aggr_expr.len()];
         for e in request.exprs.iter().chain(&request.predicates) {
             for c in columns_of(e, &aggregate.schema)? {
@@ -136,6 +137,17 @@ impl Lowering<'_> {
         let fields = kept.iter().map(|i| out.fields()[*i].clone()).collect();
         self.map(node, vec![], exprs, fields)
     }
+}
+
+/// The group expressions that have a column in the schema: one that is repeated word for word has one column only.
+fn distinct_groups(aggregate: &Aggregate) -> Vec<&Expr> {
+    let mut out: Vec<&Expr> = Vec::with_capacity(aggregate.group_expr.len());
+    for e in &aggregate.group_expr {
+        if !out.contains(&e) {
+            out.push(e);
+        }
+    }
+    out
 }
 
 /// One aggregate call, its argument and filter added to `list`.

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 pub fn planning(e: DataFusionError, context: &BindContext) -> Error {
     let position = position(&e, context.text.as_deref());
     let error = translate(e);
+    let position = position.or_else(|| mention(&error, context.text.as_deref()?));
     match position {
         Some(p) if error.position().is_none() => error.with_position(p),
         _ => error,
@@ -22,6 +23,33 @@ fn position(e: &DataFusionError, text: Option<&str>) -> Option<usize> {
     let text = text?;
     let start = e.diagnostic()?.span?.start;
     character_position(text, start.line, start.column)
+}
+
+/// Where the text mentions what an error without a place is about: an unknown function's call or a value that is no
+/// value of its type. `None` unless there is exactly one such place.
+fn mention(error: &Error, text: &str) -> Option<usize> {
+    let message = error.message();
+    let found: Vec<usize> = match error.kind() {
+        ErrorKind::UndefinedFunction => {
+            let name = message.strip_prefix("function ")?.split(['(', ' ']).next()?;
+            let inside = |c: char| c.is_alphanumeric() || c == '_';
+            let is_call = |at: &usize| {
+                let (before, after) = (&text[..*at], &text[*at + name.len()..]);
+                !before.ends_with(inside) && after.trim_start().starts_with('(')
+            };
+            let lower = text.to_ascii_lowercase();
+            lower.match_indices(name).map(|(at, _)| at).filter(is_call).collect()
+        }
+        ErrorKind::InvalidText | ErrorKind::InvalidDatetime => {
+            let value = message.split_once(": \"")?.1.strip_suffix('"')?;
+            text.match_indices(&format!("'{value}'")).map(|(at, _)| at).collect()
+        }
+        _ => return None,
+    };
+    match found.as_slice() {
+        [at] => Some(text[..*at].chars().count() + 1),
+        _ => None,
+    }
 }
 
 /// The 1-based character number of a line and column.
@@ -148,7 +176,16 @@ fn arrow_name(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::character_position;
+    use super::{character_position, mention};
+    use crate::error::{Error, ErrorKind};
+
+    #[test]
+    fn errors_without_a_place_point_to_the_only_mention() {
+        let unknown = Error::new(ErrorKind::UndefinedFunction, "function f(integer) does not exist");
+        assert_eq!(mention(&unknown, "SELECT 'é', F (1)"), Some(13));
+        assert_eq!(mention(&unknown, "SELECT f(1), f(2)"), None);
+        assert_eq!(mention(&unknown, "SELECT ff(1)"), None);
+    }
 
     #[test]
     fn positions_count_characters_over_lines() {

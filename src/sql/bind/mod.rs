@@ -286,7 +286,12 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<(u32, i16)> {
     };
     match plan {
         LogicalPlan::Projection(p) => of(&p.input, p.expr.get(index)?),
-        LogicalPlan::Aggregate(a) => of(&a.input, a.group_expr.get(index)?),
+        LogicalPlan::Aggregate(a) => {
+            // A group expression that is repeated has one column only.
+            let mut groups = a.group_expr.iter().enumerate();
+            let (_, e) = groups.by_ref().filter(|(i, e)| !a.group_expr[..*i].contains(e)).nth(index)?;
+            of(&a.input, e)
+        }
         LogicalPlan::SubqueryAlias(a) => origin(&a.input, index),
         LogicalPlan::Filter(f) => origin(&f.input, index),
         LogicalPlan::Sort(s) => origin(&s.input, index),

@@ -124,7 +124,13 @@ fn int_kernel(op: &str) -> super::Kernel {
 
 /// PostgreSQL gives 0 for `min % -1`, where Arrow sees an overflow.
 fn int_rem(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
+    let (mut arrays, scalar) = as_arrays(args)?;
+    for array in &mut arrays {
+        // The optimizer asks what an expression gives for NULL with a NULL that has no type.
+        if array.data_type().is_null() {
+            *array = arrow::array::new_null_array(result, array.len());
+        }
+    }
     macro_rules! rem {
         ($t:ty) => {{
             let r = arrow::compute::try_binary::<_, _, _, $t>(

@@ -96,11 +96,15 @@ fn write_point(negative: bool, digits: &[u8], scale: i8, display: NumericDisplay
 /// Rounds a quotient (half away from zero) to the scale PostgreSQL's `select_div_scale` would have given it:
 /// 16 significant digits counted in base-10000 digits, at most the scale at hand.
 fn round_quotient(v: u128, scale: i8) -> (u128, i8) {
-    let whole = v / 10u128.pow(scale.unsigned_abs().min(38).into());
+    let one = 10u128.pow(scale.unsigned_abs().min(38).into());
+    let whole = v / one;
     let wanted = if whole == 0 {
         20
     } else {
         let weight = (whole.ilog10() / 4) as i8;
+        // PostgreSQL estimates from the first digits alone, so that 1 / 1 counts as below one.
+        let power = whole == 10_000u128.pow(weight.unsigned_abs().into()) && v % one == 0;
+        let weight = if power { weight - 1 } else { weight };
         (16 - 4 * weight).max(0)
     };
     if wanted >= scale {
