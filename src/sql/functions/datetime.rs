@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringBuilder,
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
@@ -530,15 +530,40 @@ pub fn justify_hours(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<Column
 pub fn to_char(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
     let (arrays, scalar) = as_arrays(args)?;
     let (values, templates) = (micros_of(&arrays[0])?, arrays[1].as_string::<i32>());
-    let mut out = Vec::with_capacity(values.len());
+    let mut out = StringBuilder::with_capacity(values.len(), values.len() * 16);
+    // Rows of one time come together, and most templates show days: the last text is often the next one.
+    let (mut template, mut unit, mut last) = ("", 1, None);
+    let mut text = String::new();
     for row in 0..values.len() {
-        out.push(if values.is_null(row) || templates.is_null(row) {
-            None
-        } else {
-            Some(format_template(moment(values.value(row))?, templates.value(row)))
-        });
+        if values.is_null(row) || templates.is_null(row) {
+            out.append_null();
+            continue;
+        }
+        if last.is_none() || templates.value(row) != template {
+            template = templates.value(row);
+            unit = finest_unit(template);
+            last = None;
+        }
+        let time = values.value(row).div_euclid(unit);
+        if last != Some(time) {
+            text = format_template(moment(values.value(row))?, template);
+            last = Some(time);
+        }
+        out.append_value(&text);
     }
-    from_array(Arc::new(StringArray::from(out)), scalar)
+    from_array(Arc::new(out.finish()), scalar)
+}
+
+/// The microseconds within which the text of a template cannot change: a day, a second, or nothing.
+fn finest_unit(template: &str) -> i64 {
+    let shows = |patterns: &[&str]| patterns.iter().any(|p| template.contains(p));
+    if shows(&["MS", "US"]) {
+        1
+    } else if shows(&["HH", "MI", "SS", "AM", "PM", "am", "pm"]) {
+        1_000_000
+    } else {
+        86_400_000_000
+    }
 }
 
 /// Template patterns, longest first.
