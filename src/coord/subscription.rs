@@ -355,6 +355,10 @@ impl Session {
         since: Epoch,
         _pin: &EpochPin,
     ) -> Result<()> {
+        if stream.ended {
+            // UP TO a time that is past: there is nothing before it to tell.
+            return Ok(());
+        }
         let envelop = stream.envelop.clone();
         if envelop.progress {
             stream.ready.push_back(envelop.progressed(from)?);

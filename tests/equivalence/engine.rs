@@ -175,7 +175,7 @@ impl Engine for InProcess {
                     session.finish(false).await
                 }
             };
-            (session, result.and_then(|rows| finished.map(|()| rows)))
+            (session, result.and_then(|rows| finished.map(|_| rows)))
         });
         match self.runtime.block_on(async { tokio::time::timeout(PATIENCE, task).await }) {
             Ok(Ok((session, result))) => {

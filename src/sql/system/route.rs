@@ -49,8 +49,10 @@ impl Visitor for Names {
             Expr::Function(f) => {
                 let (schema, name) = split_name(&f.name);
                 let array = name == "array" && matches!(f.args, FunctionArguments::Subquery(_));
-                self.special |=
-                    schema.is_some_and(|s| is_system_schema(&s)) || array || is_system_function(&name);
+                self.special |= schema.is_some_and(|s| is_system_schema(&s))
+                    || array
+                    // The binder knows types better than values do.
+                    || (is_system_function(&name) && name != "pg_typeof");
             }
             Expr::Identifier(name) if name.quote_style.is_none() => {
                 let name = fold(name);
