@@ -70,6 +70,7 @@ kinds! {
     DivisionByZero = "22012",
     InvalidDatetime = "22007",
     DatetimeOverflow = "22008",
+    InvalidTimeZone = "22009",
     InvalidParameter = "22023",
     InvalidEscape = "22025",
     InvalidRegex = "2201B",

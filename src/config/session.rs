@@ -44,7 +44,7 @@ pub struct SettingRow {
 }
 
 /// The settings of a session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SessionSettings {
     /// What RESET returns to: the server's defaults and what the client asked for when it connected.
     defaults: Values,
@@ -54,18 +54,6 @@ pub struct SessionSettings {
     at_begin: Option<Arc<Values>>,
     /// What the client was last told.
     told: BTreeMap<usize, String>,
-}
-
-impl Default for SessionSettings {
-    fn default() -> Self {
-        SessionSettings {
-            defaults: Values::default(),
-            session: Arc::default(),
-            local: Arc::default(),
-            at_begin: None,
-            told: BTreeMap::new(),
-        }
-    }
 }
 
 impl SessionSettings {
@@ -204,10 +192,10 @@ impl SessionSettings {
 
     /// The transaction ends: SET LOCAL ends with it, and a rollback undoes its SETs too.
     pub fn end(&mut self, committed: bool) {
-        if let Some(before) = self.at_begin.take() {
-            if !committed {
-                self.session = before;
-            }
+        if let Some(before) = self.at_begin.take()
+            && !committed
+        {
+            self.session = before;
         }
         self.local = Arc::default();
     }

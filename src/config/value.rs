@@ -123,10 +123,10 @@ fn number(text: &str, suffixes: &[(&str, f64)], base: f64) -> Option<i64> {
     let t = text.trim();
     let digits = t.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(t.len());
     let (value, suffix) = (t[..digits].trim(), &t[digits..]);
-    if suffix.is_empty() {
-        if let Ok(n) = value.parse::<i64>() {
-            return Some(n);
-        }
+    if suffix.is_empty()
+        && let Ok(n) = value.parse::<i64>()
+    {
+        return Some(n);
     }
     let factor = match suffix {
         "" => base,

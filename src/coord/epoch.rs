@@ -530,10 +530,10 @@ impl Coordinator {
     fn compact(&mut self, touched: &[ObjectId]) {
         let oldest = self.shared.epochs.oldest_pinned();
         for id in touched {
-            if let Some(relation) = self.relations.get(id) {
-                if let Err(e) = relation.compact(oldest) {
-                    warn!(error = ?e, "a relation could not be compacted");
-                }
+            if let Some(relation) = self.relations.get(id)
+                && let Err(e) = relation.compact(oldest)
+            {
+                warn!(error = ?e, "a relation could not be compacted");
             }
         }
     }

@@ -84,11 +84,8 @@ impl WatermarkTracker {
             .map(|t| u64::try_from(t).unwrap_or(0))
             .map(|t| epoch.0.saturating_sub(t));
         let active = |p: &&Partition| idle_before.is_none_or(|limit| p.seen.0 >= limit);
-        let least = match self.partitions.values().filter(active).map(|p| p.greatest).min() {
-            Some(least) => least,
-            // All are idle: time stands still.
-            None => return None,
-        };
+        // When all are idle, time stands still.
+        let least = self.partitions.values().filter(active).map(|p| p.greatest).min()?;
         let next = least.saturating_sub(self.spec.delay);
         if next <= self.current.0 {
             return None;

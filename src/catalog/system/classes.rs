@@ -56,7 +56,6 @@ struct Attribute {
 pub(super) struct Class<'a> {
     pub oid: u32,
     pub name: String,
-    pub schema: &'a str,
     pub namespace: u32,
     pub kind: char,
     attributes: Vec<Attribute>,
@@ -90,7 +89,6 @@ pub(super) fn classes<'a>(state: &'a SystemState<'_>) -> Vec<Class<'a>> {
         all.push(Class {
             oid: relation.oid,
             name: relation.name.to_string(),
-            schema: relation.schema,
             namespace: schemas.get(relation.schema).copied().unwrap_or(PG_CATALOG),
             kind: relation.kind,
             attributes: relation.columns.iter().map(attribute).collect(),
@@ -103,7 +101,6 @@ pub(super) fn classes<'a>(state: &'a SystemState<'_>) -> Vec<Class<'a>> {
         all.push(Class {
             oid: FIRST_SERVER_RELATION + i,
             name: relation.name.clone(),
-            schema: &relation.schema,
             namespace: schemas.get(&relation.schema).copied().unwrap_or(FRESHET_SCHEMA),
             kind: 'v',
             attributes: relation.columns.iter().map(|(n, t)| attribute(n, *t, false)).collect(),
@@ -158,7 +155,6 @@ fn push_object<'a>(
     all.push(Class {
         oid: object.id.0,
         name: object.name.clone(),
-        schema: &object.schema,
         namespace,
         kind,
         attributes,
@@ -170,8 +166,7 @@ fn push_object<'a>(
         all.push(Class {
             oid: oids::key_index(object.id.0),
             name: primary_key_name(&object.name),
-            schema: &object.schema,
-            namespace,
+                namespace,
             kind: 'i',
             attributes: key.iter().filter_map(|c| object.columns.get(*c)).map(indexed_attribute).collect(),
             object: None,

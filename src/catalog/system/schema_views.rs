@@ -328,7 +328,7 @@ fn push_column(
         types::format_type(state.catalog, pg.oid, -1).into()
     };
     let text = matches!(pg.oid, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME);
-    let length = pg.max_chars().map(|n| Value::from(n)).unwrap_or_default();
+    let length = pg.max_chars().map(Value::from).unwrap_or_default();
     let octets =
         if text { pg.max_chars().map_or(Value::Int(1 << 30), |n| Value::from(4 * n)) } else { Value::Null };
     let (precision, radix, scale) = numeric_facts(pg);

@@ -199,9 +199,10 @@ impl Grammar<'_> {
             if self.at(words) && !self.at_nth_to(words.len()) && self.peek_nth(words.len()).token != Token::Eq
             {
                 self.skip(words.len());
-                let value = if self.eat(&["default"]) || name == "timezone" && self.eat(&["local"]) {
-                    SetValue::Default
-                } else if name == "client_encoding" && self.at_end() {
+                let value = if self.eat(&["default"])
+                    || name == "timezone" && self.eat(&["local"])
+                    || name == "client_encoding" && self.at_end()
+                {
                     SetValue::Default
                 } else {
                     SetValue::Values(vec![self.setting_value()?])

@@ -103,7 +103,7 @@ fn round_quotient(v: u128, scale: i8) -> (u128, i8) {
     } else {
         let weight = (whole.ilog10() / 4) as i8;
         // PostgreSQL estimates from the first digits alone, so that 1 / 1 counts as below one.
-        let power = whole == 10_000u128.pow(weight.unsigned_abs().into()) && v % one == 0;
+        let power = whole == 10_000u128.pow(weight.unsigned_abs().into()) && v.is_multiple_of(one);
         let weight = if power { weight - 1 } else { weight };
         (16 - 4 * weight).max(0)
     };
