@@ -232,7 +232,7 @@ mod tests {
                 assert_eq!(output.0, expected, "seed {seed}, epoch {now}");
                 assert_eq!(errors.0.len(), input.0.values().filter(|n| **n < 0).count(), "seed {seed}");
                 assert_eq!(op.state_rows(), input.0.len(), "seed {seed}");
-                assert!(op.counts.len() >= op.index.slots());
+                assert!(op.counts.len() >= op.index.len());
             }
         }
     }

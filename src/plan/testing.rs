@@ -36,6 +36,7 @@ pub(crate) fn catalog() -> Catalog {
             depends_on: vec![],
             ddl: String::new(),
             comment: None,
+            search_path: vec![],
         };
         catalog.insert(object).unwrap();
     };

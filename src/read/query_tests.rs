@@ -59,6 +59,7 @@ fn world(rows: i64, partitions: usize) -> World {
         depends_on: vec![],
         ddl: String::new(),
         comment: None,
+        search_path: vec![],
     });
     let schema = object.arrow_schema();
     let relation = Arc::new(Relation::new("t", schema.clone(), vec![0], 2));

@@ -350,6 +350,7 @@ mod tests {
             body: ObjectBody::View { query: String::new() },
             depends_on: Vec::new(),
             ddl: String::new(),
+            search_path: vec![],
             comment: None,
         };
         assert!(SourceSpec::of(&object).is_none());

@@ -24,7 +24,7 @@ use super::{BindContext, prepare, tvf};
 use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::windows::window_function;
-use crate::sql::functions::{DfResult, Symbol, df_error};
+use crate::sql::functions::{DfResult, Symbol, aggregates, df_error};
 
 /// Views nested deeper than this are refused.
 const MAX_VIEW_DEPTH: usize = 64;
@@ -219,7 +219,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let other = aggregate(name).is_some() || window_function(name).is_some();
+        let other = is_aggregate(name) || window_function(name).is_some();
         (!other).then(|| Symbol::udf(name))
     }
 
@@ -228,7 +228,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        aggregate(name)
+        is_aggregate(name).then(|| aggregates::symbol(name))
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
@@ -255,6 +255,11 @@ impl ContextProvider for Provider<'_> {
     fn udwf_names(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Whether an aggregate has this name.
+pub fn is_aggregate(name: &str) -> bool {
+    aggregate(name).is_some()
 }
 
 /// The aggregate of this name.
