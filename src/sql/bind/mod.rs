@@ -19,6 +19,7 @@ mod resolve_plan;
 pub mod scalar;
 mod shape;
 mod tvf;
+mod using;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::common::TableReference;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawBinaryExpr, RelationPlanner, TypePlanner,
 };
@@ -20,7 +20,7 @@ use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use parking_lot::Mutex;
 use sqlparser::ast::{BinaryOperator, Query, Statement};
 
-use super::{BindContext, prepare, tvf};
+use super::{BindContext, prepare, tvf, using};
 use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::windows::window_function;
@@ -28,6 +28,8 @@ use crate::sql::functions::{DfResult, Symbol, aggregates, df_error};
 
 /// Views nested deeper than this are refused.
 const MAX_VIEW_DEPTH: usize = 64;
+/// Columns of USING and NATURAL joins that one query's conditions name.
+const MAX_MERGED: usize = 32;
 
 /// A relation of the server itself, as plans name it.
 #[derive(Debug)]
@@ -101,7 +103,18 @@ impl<'a> Provider<'a> {
     }
 
     /// The plan of a prepared query, with symbols in it.
-    pub fn plan(&self, query: Query) -> DfResult<LogicalPlan> {
+    pub fn plan(&self, mut query: Query) -> DfResult<LogicalPlan> {
+        // One name is told apart at a time, so each turn makes progress.
+        for _ in 0..MAX_MERGED {
+            let planned = self.planner().sql_statement_to_plan(Statement::Query(Box::new(query.clone())));
+            match &planned {
+                Err(e) => match ambiguous(e) {
+                    Some(name) if using::qualify(&mut query, &name) => {}
+                    _ => return planned,
+                },
+                Ok(_) => return planned,
+            }
+        }
         self.planner().sql_statement_to_plan(Statement::Query(Box::new(query)))
     }
 
@@ -166,6 +179,19 @@ impl<'a> Provider<'a> {
             None => name.table().to_string(),
         };
         Err(Error::new(ErrorKind::UndefinedTable, format!("relation \"{written}\" does not exist")))
+    }
+}
+
+/// The name that the planner found ambiguous.
+fn ambiguous(e: &DataFusionError) -> Option<String> {
+    match e {
+        DataFusionError::SchemaError(s, _) => match s.as_ref() {
+            SchemaError::AmbiguousReference { field } => Some(field.name.clone()),
+            _ => None,
+        },
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => ambiguous(inner),
+        DataFusionError::Collection(all) => ambiguous(all.first()?),
+        _ => None,
     }
 }
 

@@ -498,6 +498,19 @@ fn operators_and_rows_are_read_as_postgresql_reads_them() {
 }
 
 #[test]
+fn conditions_name_the_columns_of_a_using_or_natural_join() {
+    let joined = |join: &str| {
+        format!("SELECT x, y FROM (VALUES (1, 10), (2, 20)) a(k, x) {join} WHERE k > 1 AND k IN (SELECT 2)")
+    };
+    let right = "(VALUES (1, 3), (2, 4)) b(k, y)";
+    assert_eq!(row(&joined(&format!("NATURAL JOIN {right}"))), "20|4");
+    assert_eq!(row(&joined(&format!("RIGHT JOIN {right} USING (k)"))), "20|4");
+    assert_eq!(row(&joined(&format!("FULL JOIN {right} USING (k)"))), "20|4");
+    assert_eq!(error("SELECT 1 FROM t JOIN s ON t.id = s.id WHERE id > 1").0, "42702");
+    bind("SELECT * FROM t NATURAL JOIN s WHERE id > 1");
+}
+
+#[test]
 fn both_spellings_of_a_window_function_mean_the_same() {
     let plain = bind("SELECT id, window_start FROM TUMBLE(t, ts, INTERVAL '10' MINUTE)").plan;
     let parsed = crate::sql::parse(
