@@ -70,12 +70,15 @@ kinds! {
     DivisionByZero = "22012",
     InvalidDatetime = "22007",
     DatetimeOverflow = "22008",
-    InvalidTimeZone = "22009",
     InvalidParameter = "22023",
     InvalidEscape = "22025",
     InvalidRegex = "2201B",
     InvalidLimit = "2201W",
     InvalidOffset = "2201X",
+    InvalidLogarithm = "2201E",
+    InvalidPower = "2201F",
+    InvalidDisplacement = "22009",
+    GeneratedAlways = "428C9",
     StringTooLong = "22001",
     StringLengthMismatch = "22026",
     InvalidEncoding = "22021",
@@ -456,6 +459,11 @@ fn plan_error(m: &str) -> Error {
 fn execution_error(m: &str) -> Error {
     let kind = if m.contains("ivide by zero") || m.contains("division by zero") {
         return Error::new(ErrorKind::DivisionByZero, "division by zero");
+    } else if m.contains("subquery returned more than one row") {
+        return Error::new(
+            ErrorKind::Cardinality,
+            "more than one row returned by a subquery used as an expression",
+        );
     } else if m.contains("verflow") || m.contains("out of range") {
         ErrorKind::NumericOutOfRange
     } else if m.contains("imestamp") || m.contains("date") {

@@ -245,9 +245,15 @@ impl Definer<'_> {
                 Constraint::Check { name, expr } => {
                     let context = (self.context)(self.catalog, false);
                     bind::bind_check(&expr.text, columns, &context)?;
-                    let name = name.clone().unwrap_or_else(|| match checks.len() {
-                        0 => format!("{table}_check"),
-                        n => format!("{table}_check{n}"),
+                    let name = name.clone().unwrap_or_else(|| {
+                        // PostgreSQL names a check after its column, if it has just one.
+                        let stem = match bind::check_columns(&expr.text, columns).as_slice() {
+                            [column] => format!("{table}_{column}_check"),
+                            _ => format!("{table}_check"),
+                        };
+                        let taken = |name: &str| checks.iter().any(|(other, _)| other == name);
+                        let numbered = (1..).map(|n| format!("{stem}{n}"));
+                        std::iter::once(stem.clone()).chain(numbered).find(|n| !taken(n)).unwrap_or(stem)
                     });
                     checks.push((name, expr.text.clone()));
                 }

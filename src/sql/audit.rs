@@ -59,6 +59,12 @@ fn refuse(what: &str, hint: &str) -> Audited {
     Err(Refusal::from(if hint.is_empty() { error } else { error.with_hint(hint) }))
 }
 
+/// The refusal of a temporal join.
+pub(super) fn table_version() -> Error {
+    Error::unsupported("FOR SYSTEM_TIME AS OF is not supported")
+        .with_hint("A join with a table sees the table's present rows; write a plain JOIN if that is meant.")
+}
+
 fn refuse_if(written: bool, what: &str, hint: &str) -> Audited {
     if written { refuse(what, hint) } else { Ok(()) }
 }
@@ -487,10 +493,7 @@ impl Auditor {
 
     fn version(&self, version: &TableVersion) -> Audited {
         match version {
-            TableVersion::ForSystemTimeAsOf(_) => refuse(
-                "FOR SYSTEM_TIME AS OF",
-                "A join with a table sees the table's present rows; write a plain JOIN if that is meant.",
-            ),
+            TableVersion::ForSystemTimeAsOf(_) => Err(Refusal::from(table_version())),
             TableVersion::TimestampAsOf(_)
             | TableVersion::VersionAsOf(_)
             | TableVersion::Function(_)

@@ -102,7 +102,17 @@ pub fn bind_copy_columns(
 ) -> Result<(Arc<Object>, Vec<usize>)> {
     let object = writable(table, context)?;
     let names: Vec<String> = columns.iter().map(prepare::fold).collect();
-    let positions = target_columns(&object, &names)?;
+    let mut positions = target_columns(&object, &names)?;
+    let generated = |i: &usize| object.columns[*i].generated.is_some();
+    if names.is_empty() {
+        positions.retain(|i| !generated(i));
+    } else if let Some(i) = positions.iter().find(|i| generated(i)) {
+        return Err(Error::new(
+            ErrorKind::InvalidColumnReference,
+            format!("column \"{}\" is a generated column", object.columns[*i].name),
+        )
+        .with_detail("Generated columns cannot be used in COPY."));
+    }
     Ok((object, positions))
 }
 
@@ -171,7 +181,7 @@ fn column_position(object: &Object, name: &str) -> Result<usize> {
 
 fn target_columns(object: &Object, names: &[String]) -> Result<Vec<usize>> {
     if names.is_empty() {
-        return Ok((0..object.columns.len()).filter(|i| object.columns[*i].generated.is_none()).collect());
+        return Ok((0..object.columns.len()).collect());
     }
     let mut positions = Vec::with_capacity(names.len());
     for name in names {
@@ -182,17 +192,18 @@ fn target_columns(object: &Object, names: &[String]) -> Result<Vec<usize>> {
                 format!("column \"{name}\" specified more than once"),
             ));
         }
-        if object.columns[i].generated.is_some() {
-            return Err(cannot_write_generated(name, "insert a non-DEFAULT value into"));
-        }
         positions.push(i);
     }
     Ok(positions)
 }
 
-fn cannot_write_generated(name: &str, what: &str) -> Error {
-    Error::new(ErrorKind::Syntax, format!("cannot {what} column \"{name}\""))
+fn generated_always(name: &str, message: String) -> Error {
+    Error::new(ErrorKind::GeneratedAlways, message)
         .with_detail(format!("Column \"{name}\" is a generated column."))
+}
+
+fn cannot_insert(name: &str) -> Error {
+    generated_always(name, format!("cannot insert a non-DEFAULT value into column \"{name}\""))
 }
 
 fn is_default(e: &ast::Expr) -> bool {
@@ -223,11 +234,16 @@ fn bind_insert(insert: &ast::Insert, context: &BindContext) -> Result<BoundDml> 
                 let width = values.rows.first().map_or(0, |r| r.content.len());
                 let positions = fitting(positions, width, !names.is_empty())?;
                 let rows: Vec<&[ast::Expr]> = values.rows.iter().map(|r| r.content.as_slice()).collect();
-                (binder.insert_values(&object, &positions, &rows)?, positions)
+                let rows = binder.insert_values(&object, &positions, &rows)?;
+                let written = |i: &usize| object.columns[*i].generated.is_none();
+                (rows, positions.into_iter().filter(written).collect())
             }
             _ => {
                 let plan = binder.query(query)?;
                 let positions = fitting(positions, plan.schema().fields().len(), !names.is_empty())?;
+                if let Some(i) = positions.iter().find(|i| object.columns[**i].generated.is_some()) {
+                    return Err(cannot_insert(&object.columns[*i].name));
+                }
                 (binder.assign(&object, &positions, plan)?, positions)
             }
         },
@@ -265,19 +281,33 @@ impl Binder<'_> {
             }
             let mut exprs = Vec::with_capacity(row.len());
             for (e, i) in row.iter().zip(positions) {
-                exprs.push(if is_default(e) {
-                    self.default_of(object, *i)?
-                } else {
-                    let value = self.scalar(e, &empty, Some(object.columns[*i].pg_type()));
-                    value.map_err(|e| mismatch(e, object, *i))?
-                });
+                let column = &object.columns[*i];
+                let pg_type = column.pg_type();
+                let value = match (is_default(e), column.generated.is_some()) {
+                    // Computed later, over the complete row.
+                    (true, true) => continue,
+                    (false, true) => return Err(cannot_insert(&column.name)),
+                    (true, false) => self.default_of(object, *i)?,
+                    (false, false) => {
+                        let value = self.scalar(e, &empty, Some(pg_type));
+                        value.map_err(|e| mismatch(e, object, *i))?
+                    }
+                };
+                let stored = super::resolve::field_of(&value, &empty)?.data_type() == &pg_type.arrow();
+                exprs.push(if stored { value } else { super::resolve::to_arrow(value, &pg_type.arrow()) });
             }
             bound.push(exprs);
         }
-        if positions.is_empty() {
+        let fields: Vec<_> = positions
+            .iter()
+            .filter(|i| object.columns[**i].generated.is_none())
+            .enumerate()
+            .map(|(n, i)| object.columns[*i].pg_type().field(format!("column{}", n + 1), true))
+            .collect();
+        if fields.is_empty() {
             return Ok(LogicalPlanBuilder::empty(true).build()?);
         }
-        Ok(LogicalPlanBuilder::values(bound)?.build()?)
+        Ok(super::resolve_plan::values_plan(bound, fields)?)
     }
 
     /// The rows of a query cast to the columns they go to.
@@ -477,6 +507,7 @@ fn selected(
     let source = Arc::new(CatalogTable::new(object.clone()));
     let scan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None)?.build()?;
     let Some(condition) = condition else { return Ok(scan) };
+    super::checks::refuse(condition, "WHERE", true)?;
     let mut condition = condition.clone();
     prepare::prepare_expr(&mut condition)?;
     let provider = super::provider::Provider::new(binder.context);
@@ -507,8 +538,9 @@ fn bind_update(update: &ast::Update, context: &BindContext) -> Result<BoundDml> 
         };
         let column = target.0.last().and_then(|p| p.as_ident()).map(prepare::fold).unwrap_or_default();
         let i = column_position(&object, &column)?;
-        if object.columns[i].generated.is_some() {
-            return Err(cannot_write_generated(&column, "update"));
+        if object.columns[i].generated.is_some() && !is_default(&a.value) {
+            let message = format!("column \"{column}\" can only be updated to DEFAULT");
+            return Err(generated_always(&column, message));
         }
         if values[i].replace(&a.value).is_some() {
             return Err(Error::new(

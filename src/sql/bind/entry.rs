@@ -3,6 +3,7 @@
 //! Boundary: nothing is decided here; each function names one use of the binder.
 
 use std::any::Any;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -13,7 +14,7 @@ use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
 
 use super::dml::{BoundDml, bind_dml};
-use super::{BindContext, BoundQuery, SystemTable, bind_query, scalar};
+use super::{BindContext, BoundQuery, SystemTable, bind_query, prepare, scalar};
 use crate::catalog::Column;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::ScalarExpr;
@@ -49,9 +50,7 @@ pub fn bind_statement(statement: &Statement, context: &BindContext) -> Result<Bo
 /// Checks the DEFAULT of a column: it can be bound, and is of the column's type.
 pub fn bind_default(text: &str, column: &Column, context: &BindContext) -> Result<()> {
     let named = |e: Error| match e.kind() {
-        ErrorKind::UndefinedColumn => {
-            Error::unsupported("cannot use column reference in DEFAULT expression")
-        }
+        ErrorKind::UndefinedColumn => Error::unsupported("cannot use column reference in DEFAULT expression"),
         _ => e,
     };
     scalar::bind_scalar(text, &Schema::empty(), Some(column.pg_type()), context).map_err(named)?;
@@ -60,8 +59,11 @@ pub fn bind_default(text: &str, column: &Column, context: &BindContext) -> Resul
 
 /// Checks the expression of a generated column: it may read the table's other columns.
 pub fn bind_generated(text: &str, column: &Column, columns: &[Column], context: &BindContext) -> Result<()> {
-    let others: Vec<Field> =
-        columns.iter().filter(|c| c.name != column.name && c.generated.is_none()).map(Column::field).collect();
+    let others: Vec<Field> = columns
+        .iter()
+        .filter(|c| c.name != column.name && c.generated.is_none())
+        .map(Column::field)
+        .collect();
     scalar::bind_scalar(text, &Schema::new(others), Some(column.pg_type()), context)?;
     Ok(())
 }
@@ -71,6 +73,34 @@ pub fn bind_check(text: &str, columns: &[Column], context: &BindContext) -> Resu
     let schema = Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>());
     let expr = scalar::bind_scalar(text, &schema, Some(PgType::BOOL), context)?;
     ScalarExpr::compile(&expr, &DFSchema::try_from(schema)?)
+}
+
+/// The columns of a table that the text of a CHECK names, each once.
+pub fn check_columns(text: &str, columns: &[Column]) -> Vec<String> {
+    struct Names<'a>(&'a [Column], Vec<String>);
+    impl ast::Visitor for Names<'_> {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+            let name = match expr {
+                ast::Expr::Identifier(i) => Some(prepare::fold(i)),
+                ast::Expr::CompoundIdentifier(parts) => parts.last().map(prepare::fold),
+                _ => None,
+            };
+            if let Some(name) = name
+                && self.0.iter().any(|c| c.name == name)
+                && !self.1.contains(&name)
+            {
+                self.1.push(name);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut names = Names(columns, Vec::new());
+    if let Ok(expr) = scalar::parse_expr(text) {
+        // The visitor never breaks.
+        let _ = ast::Visit::visit(&expr, &mut names);
+    }
+    names.1
 }
 
 /// The delay in µs of a WATERMARK FOR clause.

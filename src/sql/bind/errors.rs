@@ -129,6 +129,49 @@ fn plan(m: &str) -> Option<Error> {
             ),
         ));
     }
+    if m.contains("specified more than once") && m.starts_with("WITH query name") {
+        return Some(Error::new(ErrorKind::DuplicateAlias, m.lines().next().unwrap_or(m)));
+    }
+    if m.contains("names given as column alias") {
+        let mut numbers = m.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty());
+        let (has, given) = (numbers.next().unwrap_or("0"), numbers.next().unwrap_or("0"));
+        return Some(Error::new(
+            ErrorKind::InvalidColumnReference,
+            format!("table has {has} columns available but {given} columns specified"),
+        ));
+    }
+    if m.contains("LIMIT must be") {
+        return Some(Error::new(ErrorKind::InvalidLimit, "LIMIT must not be negative"));
+    }
+    if m.contains("OFFSET must be") {
+        return Some(Error::new(ErrorKind::InvalidOffset, "OFFSET must not be negative"));
+    }
+    if let Some((_, rest)) = m.split_once("Order by column out of bounds, specified: ") {
+        let position = rest.split(',').next().unwrap_or_default();
+        return Some(position_error("ORDER BY", position));
+    }
+    if m.contains("Order by index starts at 1") {
+        return Some(position_error("ORDER BY", "0"));
+    }
+    if let Some((_, rest)) = m.split_once("Cannot find column with position ") {
+        return Some(position_error("GROUP BY", rest.split(' ').next().unwrap_or_default()));
+    }
+    if m.contains("For SELECT DISTINCT, ORDER BY expressions") {
+        return Some(Error::new(
+            ErrorKind::InvalidColumnReference,
+            "for SELECT DISTINCT, ORDER BY expressions must appear in select list",
+        ));
+    }
+    if let Some((_, rest)) = m.split_once("Inconsistent data type across values list at row ")
+        && let Some((_, types)) = rest.split_once("Was ")
+        && let Some((first, second)) = types.split_once(" but found ")
+    {
+        let second = second.lines().next().unwrap_or_default();
+        return Some(Error::new(
+            ErrorKind::DatatypeMismatch,
+            format!("VALUES types {} and {} cannot be matched", arrow_name(first), arrow_name(second)),
+        ));
+    }
     if m.contains("non-boolean predicate") {
         let found =
             m.lines().next().unwrap_or_default().rsplit(" returning ").next().unwrap_or("unknown").trim();
@@ -152,13 +195,14 @@ fn plan(m: &str) -> Option<Error> {
     if m.contains("Aggregate function calls cannot be") || m.contains("nested aggregate") {
         return Some(Error::new(ErrorKind::Grouping, "aggregate function calls cannot be nested"));
     }
-    if m.contains("ORDER BY") && m.contains("position") || m.contains("Cannot find column with position") {
-        return Some(Error::new(
-            ErrorKind::InvalidColumnReference,
-            "ORDER BY position is not in select list",
-        ));
-    }
     None
+}
+
+fn position_error(clause: &str, position: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidColumnReference,
+        format!("{clause} position {position} is not in select list"),
+    )
 }
 
 fn arrow_name(name: &str) -> &str {
@@ -166,6 +210,7 @@ fn arrow_name(name: &str) -> &str {
         "Int16" => "smallint",
         "Int32" | "Int64" => "integer",
         "Utf8" => "text",
+        "Boolean" => "boolean",
         "Float64" => "double precision",
         n if n.starts_with("Decimal") => "numeric",
         n if n.starts_with("Timestamp") => "timestamp",

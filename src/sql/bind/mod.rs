@@ -6,6 +6,7 @@
 //!
 //! Boundary: reads the catalog, changes nothing, runs nothing.
 
+mod checks;
 pub mod dml;
 mod entry;
 pub mod errors;
@@ -16,7 +17,9 @@ mod resolve;
 mod resolve_call;
 mod resolve_plan;
 pub mod scalar;
+mod shape;
 mod tvf;
+mod using;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;
@@ -28,7 +31,7 @@ use sqlparser::ast::Query;
 
 pub use entry::{
     bind_check, bind_default, bind_generated, bind_interval_micros, bind_query_text, bind_statement,
-    bind_watermark_delay, evaluate_as, evaluate_constant, reads_system_tables,
+    bind_watermark_delay, check_columns, evaluate_as, evaluate_constant, reads_system_tables,
 };
 pub use optimize::optimize_for_view;
 pub use provider::SystemTable;
@@ -146,6 +149,9 @@ impl BoundQuery {
 
 /// A plan with the parameters' values in place.
 pub fn substitute_params(plan: LogicalPlan, values: &[ScalarValue], expected: usize) -> Result<LogicalPlan> {
+    if values.is_empty() && expected > 0 {
+        return Err(Error::new(ErrorKind::UndefinedParameter, "there is no parameter $1"));
+    }
     if values.len() != expected {
         return Err(Error::new(
             ErrorKind::ProtocolViolation,

@@ -16,6 +16,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
+use super::{checks, shape};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Separates a name from the number that makes it unique.
@@ -170,14 +171,33 @@ pub fn string(value: impl Into<String>) -> Expr {
     Expr::Value(Value::SingleQuotedString(value.into()).with_empty_span())
 }
 
+fn as_flow(result: Result<()>) -> ControlFlow<Error> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(e) => ControlFlow::Break(e),
+    }
+}
+
 struct Preparer;
 
 impl VisitorMut for Preparer {
     type Break = Error;
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        name_items(&mut select.projection, false);
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        shape::balance_unions(&mut query.body);
+        as_flow(checks::query(query))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        shape::balance_connectives(expr);
+        shape::tighten_sign(expr);
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        let checked = checks::select(select);
+        name_items(&mut select.projection, false);
+        as_flow(checked)
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
@@ -188,7 +208,7 @@ impl VisitorMut for Preparer {
         {
             *alias = Some(TableAlias { explicit: true, name: last.clone(), columns: vec![], at: None });
         }
-        ControlFlow::Continue(())
+        as_flow(checks::derived(factor))
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
@@ -206,15 +226,19 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
     Ok(Some(match expr {
         Expr::Value(v) => {
             let Value::Number(n, long) = &v.value else { return Ok(None) };
-            match plain_number(n)? {
-                Some(plain) => Expr::Value(Value::Number(plain, *long).with_span(v.span)),
-                None => return Ok(None),
+            match plain_number(n) {
+                Plain::Decimal(plain) => Expr::Value(Value::Number(plain, *long).with_span(v.span)),
+                Plain::Float => cast(string(n.clone()), DataType::DoublePrecision),
+                Plain::Same => return Ok(None),
             }
         }
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
             Expr::Value(v) if matches!(v.value, Value::Number(..)) => return Ok(None),
             e => call("pg_neg", vec![e.clone()]),
         },
+        Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => {
+            call("pg_bitnot", vec![expr.as_ref().clone()])
+        }
         Expr::UnaryOp { op: UnaryOperator::Plus, expr } => Expr::Nested(expr.clone()),
         Expr::Interval(i) => interval(i)?,
         Expr::AtTimeZone { timestamp, time_zone } => {
@@ -232,11 +256,25 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
         Expr::CompoundIdentifier(parts) if parts.len() > 2 => {
             Expr::CompoundIdentifier(parts[parts.len() - 2..].to_vec())
         }
-        Expr::BinaryOp { left, op: op @ (BinaryOperator::Eq | BinaryOperator::NotEq), right } => {
-            match (left.as_ref(), right.as_ref()) {
-                (Expr::Tuple(l), Expr::Tuple(r)) => row_comparison(l, op, r)?,
-                _ => return Ok(None),
+        Expr::BinaryOp { left, op, right } => match (left.as_ref(), right.as_ref()) {
+            (Expr::Tuple(l), Expr::Tuple(r)) => row_comparison(l, op, r)?,
+            _ => return Ok(None),
+        },
+        Expr::InList { expr, list, negated } => {
+            let Expr::Tuple(row) = expr.as_ref() else { return Ok(None) };
+            let mut any: Option<Expr> = None;
+            for item in list {
+                let Expr::Tuple(item) = item else { return Ok(None) };
+                let same = row_comparison(row, &BinaryOperator::Eq, item)?;
+                any = Some(match any {
+                    Some(any) => binary(any, BinaryOperator::Or, same),
+                    None => same,
+                });
             }
+            let Some(mut any) = any else { return Ok(None) };
+            shape::balance_connectives(&mut any);
+            let any = Expr::Nested(Box::new(any));
+            if *negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) } } else { any }
         }
         Expr::Function(f) if f.name.0.len() == 2 => {
             let schema = f.name.0[0].as_ident().map(fold).unwrap_or_default();
@@ -257,28 +295,57 @@ fn row_comparison(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Result<
     if left.len() != right.len() || left.is_empty() {
         return Err(Error::new(ErrorKind::Syntax, "unequal number of entries in row expressions"));
     }
-    let join = if *op == BinaryOperator::Eq { BinaryOperator::And } else { BinaryOperator::Or };
-    let mut pairs = left.iter().zip(right).map(|(l, r)| Expr::BinaryOp {
-        left: Box::new(l.clone()),
-        op: op.clone(),
-        right: Box::new(r.clone()),
-    });
-    let first = pairs.next().ok_or_else(|| Error::internal("row comparison without columns"))?;
-    let all =
-        pairs.fold(first, |l, r| Expr::BinaryOp { left: Box::new(l), op: join.clone(), right: Box::new(r) });
+    use BinaryOperator as B;
+    let pair = |l: &Expr, op: &B, r: &Expr| binary(l.clone(), op.clone(), r.clone());
+    let pairs = || left.iter().zip(right);
+    let all = match op {
+        B::Eq | B::NotEq => {
+            let join = if *op == B::Eq { B::And } else { B::Or };
+            pairs().map(|(l, r)| pair(l, op, r)).reduce(|l, r| binary(l, join.clone(), r))
+        }
+        B::Lt | B::LtEq | B::Gt | B::GtEq => {
+            // The first difference decides: a < x OR a = x AND (b < y OR …), the operator itself on the last pair.
+            let strict = if matches!(op, B::Lt | B::LtEq) { B::Lt } else { B::Gt };
+            pairs().rev().fold(None, |rest, (l, r)| {
+                Some(match rest {
+                    None => pair(l, op, r),
+                    Some(rest) => {
+                        let tie = binary(pair(l, &B::Eq, r), B::And, Expr::Nested(Box::new(rest)));
+                        binary(pair(l, &strict, r), B::Or, tie)
+                    }
+                })
+            })
+        }
+        _ => return Err(Error::unsupported(format!("operator {op} over rows is not supported"))),
+    };
+    let all = all.ok_or_else(|| Error::internal("row comparison without columns"))?;
     Ok(Expr::Nested(Box::new(all)))
 }
 
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+/// How a number is best written for DataFusion's planner.
+#[derive(Debug, PartialEq, Eq)]
+enum Plain {
+    /// As it is.
+    Same,
+    /// As these digits, without an exponent.
+    Decimal(String),
+    /// It has more digits than a decimal can have.
+    Float,
+}
+
 /// `1e3` and integers beyond 64 bits as plain decimals.
-fn plain_number(n: &str) -> Result<Option<String>> {
+fn plain_number(n: &str) -> Plain {
     let Some((mantissa, exponent)) = n.split_once(['e', 'E']) else {
         let too_long = n.len() > 18 && !n.contains('.') && n.parse::<i64>().is_err();
-        return Ok(too_long.then(|| format!("{n}.")));
+        return if too_long { Plain::Decimal(format!("{n}.")) } else { Plain::Same };
     };
-    let exponent: i32 = exponent.parse().ok().filter(|e: &i32| e.abs() <= 76).ok_or_else(|| {
-        Error::new(ErrorKind::NumericOutOfRange, format!("numeric constant {n} is out of range"))
-    })?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let exponent = exponent.parse().ok().filter(|e: &i32| e.unsigned_abs() as usize + mantissa.len() <= 76);
+    let Some(exponent) = exponent else { return Plain::Float };
     let point = whole.len() as i32 + exponent;
     let digits = format!("{whole}{fraction}");
     let text = if point <= 0 {
@@ -288,7 +355,11 @@ fn plain_number(n: &str) -> Result<Option<String>> {
     } else {
         format!("{}.{}", &digits[..point as usize], &digits[point as usize..])
     };
-    Ok(Some(text))
+    Plain::Decimal(text)
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
 fn interval(i: &ast::Interval) -> Result<Expr> {
@@ -308,13 +379,7 @@ fn interval(i: &ast::Interval) -> Result<Expr> {
         Some(field) if !has_unit => format!("{text} {}", field.to_string().to_lowercase()),
         _ => text,
     };
-    Ok(Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(string(text)),
-        data_type: DataType::Interval { fields: None, precision: None },
-        array: false,
-        format: None,
-    })
+    Ok(cast(string(text), DataType::Interval { fields: None, precision: None }))
 }
 
 /// An identifier without a place in the text.
@@ -358,10 +423,11 @@ mod tests {
 
     #[test]
     fn exponents_become_plain_decimals() {
-        assert_eq!(plain_number("1e3").unwrap().as_deref(), Some("1000."));
-        assert_eq!(plain_number("1.5e-3").unwrap().as_deref(), Some("0.0015"));
-        assert_eq!(plain_number("1.25e1").unwrap().as_deref(), Some("12.5"));
-        assert_eq!(plain_number("12").unwrap(), None);
-        assert!(plain_number("1e999").is_err());
+        let decimal = |n: &str| Plain::Decimal(n.to_string());
+        assert_eq!(plain_number("1e3"), decimal("1000."));
+        assert_eq!(plain_number("1.5e-3"), decimal("0.0015"));
+        assert_eq!(plain_number("1.25e1"), decimal("12.5"));
+        assert_eq!(plain_number("12"), Plain::Same);
+        assert_eq!(plain_number("1e300"), Plain::Float);
     }
 }

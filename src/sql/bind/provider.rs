@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::common::TableReference;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawBinaryExpr, RelationPlanner, TypePlanner,
 };
@@ -20,14 +20,16 @@ use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use parking_lot::Mutex;
 use sqlparser::ast::{BinaryOperator, Query, Statement};
 
-use super::{BindContext, prepare, tvf};
+use super::{BindContext, prepare, tvf, using};
 use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::windows::window_function;
-use crate::sql::functions::{DfResult, Symbol, df_error};
+use crate::sql::functions::{DfResult, Symbol, aggregates, df_error};
 
 /// Views nested deeper than this are refused.
 const MAX_VIEW_DEPTH: usize = 64;
+/// Columns of USING and NATURAL joins that one query's conditions name.
+const MAX_MERGED: usize = 32;
 
 /// A relation of the server itself, as plans name it.
 #[derive(Debug)]
@@ -101,7 +103,18 @@ impl<'a> Provider<'a> {
     }
 
     /// The plan of a prepared query, with symbols in it.
-    pub fn plan(&self, query: Query) -> DfResult<LogicalPlan> {
+    pub fn plan(&self, mut query: Query) -> DfResult<LogicalPlan> {
+        // One name is told apart at a time, so each turn makes progress.
+        for _ in 0..MAX_MERGED {
+            let planned = self.planner().sql_statement_to_plan(Statement::Query(Box::new(query.clone())));
+            match &planned {
+                Err(e) => match ambiguous(e) {
+                    Some(name) if using::qualify(&mut query, &name) => {}
+                    _ => return planned,
+                },
+                Ok(_) => return planned,
+            }
+        }
         self.planner().sql_statement_to_plan(Statement::Query(Box::new(query)))
     }
 
@@ -169,6 +182,19 @@ impl<'a> Provider<'a> {
     }
 }
 
+/// The name that the planner found ambiguous.
+fn ambiguous(e: &DataFusionError) -> Option<String> {
+    match e {
+        DataFusionError::SchemaError(s, _) => match s.as_ref() {
+            SchemaError::AmbiguousReference { field } => Some(field.name.clone()),
+            _ => None,
+        },
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => ambiguous(inner),
+        DataFusionError::Collection(all) => ambiguous(all.first()?),
+        _ => None,
+    }
+}
+
 /// Parses a stored query.
 pub fn parse_query(text: &str) -> Result<Query> {
     let not_a_query = || Error::new(ErrorKind::Syntax, "a query is needed here");
@@ -219,7 +245,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let other = aggregate(name).is_some() || window_function(name).is_some();
+        let other = is_aggregate(name) || window_function(name).is_some();
         (!other).then(|| Symbol::udf(name))
     }
 
@@ -228,7 +254,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        aggregate(name)
+        is_aggregate(name).then(|| aggregates::symbol(name))
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
@@ -255,6 +281,11 @@ impl ContextProvider for Provider<'_> {
     fn udwf_names(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Whether an aggregate has this name.
+pub fn is_aggregate(name: &str) -> bool {
+    aggregate(name).is_some()
 }
 
 /// The aggregate of this name.

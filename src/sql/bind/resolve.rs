@@ -10,12 +10,14 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::expr::{Case, Cast, InList, InSubquery, Like, Placeholder, ScalarFunction};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, ReturnFieldArgs};
+use datafusion::logical_expr_common::type_coercion::binary::BinaryTypeCoercer;
 
 use super::BindContext;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::cast::{self, CastContext, cast_context};
-use crate::sql::functions::{DfResult, Symbol, df_error, no_operator};
+use crate::sql::functions::{DfResult, Native, Symbol, df_error, no_operator};
 use crate::types::{PgType, oid};
 
 /// An expression with its type.
@@ -101,7 +103,7 @@ impl<'a> Resolver<'a> {
 
     /// An expression with its type.
     pub fn operand(&self, expr: Expr, schema: &DFSchema) -> DfResult<Operand> {
-        let field = expr.to_field(schema)?.1;
+        let field = field_of(&expr, schema)?;
         Ok(Operand { expr, field })
     }
 
@@ -415,6 +417,102 @@ impl<'a> Resolver<'a> {
         };
         subquery.subquery = Arc::new(plan);
         Ok(Expr::InSubquery(InSubquery::new(Box::new(expr), subquery, negated)))
+    }
+}
+
+/// Whether an operator compares, matches or connects.
+pub(super) fn yields_boolean(op: Operator) -> bool {
+    use Operator as O;
+    matches!(
+        op,
+        O::And
+            | O::Or
+            | O::Eq
+            | O::NotEq
+            | O::Lt
+            | O::LtEq
+            | O::Gt
+            | O::GtEq
+            | O::IsDistinctFrom
+            | O::IsNotDistinctFrom
+            | O::RegexMatch
+            | O::RegexIMatch
+            | O::RegexNotMatch
+            | O::RegexNotIMatch
+            | O::LikeMatch
+            | O::ILikeMatch
+            | O::NotLikeMatch
+            | O::NotILikeMatch
+    )
+}
+
+/// The type of a settled expression, without the names that DataFusion's `to_field` makes for all of its parts, and
+/// without a look at arguments where the call itself knows.
+pub(super) fn field_of(expr: &Expr, schema: &DFSchema) -> DfResult<FieldRef> {
+    let unnamed = |data_type: DataType| Ok(Arc::new(Field::new("", data_type, true)));
+    match expr {
+        Expr::Alias(a) if a.metadata.is_none() => field_of(&a.expr, schema),
+        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+            if let Some(native) = func.inner().downcast_ref::<Native>() {
+                return Ok(native.result().clone());
+            }
+            if func.inner().is::<Symbol>() {
+                return Ok(expr.to_field(schema)?.1);
+            }
+            let fields = args.iter().map(|a| field_of(a, schema)).collect::<DfResult<Vec<_>>>()?;
+            let Ok(fields) = fields_with_udf(&fields, func.as_ref()) else {
+                return Ok(expr.to_field(schema)?.1);
+            };
+            let constants: Vec<Option<&ScalarValue>> =
+                args.iter().map(|a| if let Expr::Literal(v, _) = a { Some(v) } else { None }).collect();
+            func.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &constants })
+        }
+        Expr::Cast(c) => {
+            let inherits =
+                c.field.name().is_empty() && c.field.is_nullable() && c.field.metadata().is_empty();
+            if !inherits {
+                return Ok(c.field.clone());
+            }
+            // DataFusion's casts to a bare type pass the argument's metadata on.
+            Ok(Arc::new(
+                field_of(&c.expr, schema)?.as_ref().clone().with_data_type(c.field.data_type().clone()),
+            ))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            if yields_boolean(*op) {
+                return unnamed(DataType::Boolean);
+            }
+            let (l, r) = (field_of(left, schema)?, field_of(right, schema)?);
+            unnamed(BinaryTypeCoercer::new(l.data_type(), op, r.data_type()).get_result_type()?)
+        }
+        Expr::Case(case) => {
+            for (_, then) in &case.when_then_expr {
+                let field = field_of(then, schema)?;
+                if !field.data_type().is_null() {
+                    return unnamed(field.data_type().clone());
+                }
+            }
+            match &case.else_expr {
+                Some(e) => unnamed(field_of(e, schema)?.data_type().clone()),
+                None => unnamed(DataType::Null),
+            }
+        }
+        Expr::Not(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::Like(_)
+        | Expr::SimilarTo(_)
+        | Expr::Between(_)
+        | Expr::InList(_)
+        | Expr::InSubquery(_)
+        | Expr::Exists(_) => unnamed(DataType::Boolean),
+        e => Ok(e.to_field(schema)?.1),
     }
 }
 

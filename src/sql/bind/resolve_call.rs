@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Volatility, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, Volatility, lit};
 
-use super::resolve::{Operand, Resolver, to_arrow};
+use super::resolve::{Operand, Resolver, field_of, to_arrow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::cast::{self, CastContext};
 use crate::sql::functions::{datetime, native, native_with, no_function, no_operator, operators, registry};
@@ -78,7 +78,7 @@ impl Resolver<'_> {
     /// An expression over the current scope with its type.
     fn with_field(&self, expr: Expr) -> Result<Operand> {
         let empty = DFSchema::empty();
-        let field = expr.to_field(self.scope.last().unwrap_or(&empty)).map_err(Error::from)?.1;
+        let field = field_of(&expr, self.scope.last().unwrap_or(&empty)).map_err(Error::from)?;
         Ok(Operand { expr, field })
     }
 
@@ -340,6 +340,7 @@ impl Resolver<'_> {
             )),
             ("pg_typeof", 1) => Ok(lit(args.remove(0).pg().sql_name())),
             ("pg_neg", 1) => self.negation(args.remove(0)),
+            ("pg_bitnot", 1) => self.complement(args.remove(0)),
             ("coalesce", 1..) => {
                 let (exprs, ..) = self.unify(args, "COALESCE")?;
                 Ok(udf(datafusion::functions::core::coalesce(), exprs))
@@ -402,6 +403,18 @@ impl Resolver<'_> {
             }
             _ => Err(no_operator(None, "-", &operand.pg().sql_name())),
         }
+    }
+
+    /// `~ operand`.
+    fn complement(&mut self, operand: Operand) -> Result<Expr> {
+        if operand.unknown() {
+            return Err(Error::new(ErrorKind::AmbiguousFunction, "operator is not unique: ~ unknown"));
+        }
+        if !is_integer(operand.pg().oid) {
+            return Err(no_operator(None, "~", &operand.pg().sql_name()));
+        }
+        let ones = to_arrow(lit(-1i32), operand.field.data_type());
+        Ok(binary(operand.expr, Operator::BitwiseXor, ones))
     }
 
     fn extract(&mut self, name: &str, mut args: Vec<Operand>) -> Result<Expr> {

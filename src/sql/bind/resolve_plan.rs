@@ -2,9 +2,10 @@
 //!
 //! Boundary: the shape of plans; expressions are [`super::resolve`]'s.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{
@@ -13,14 +14,14 @@ use datafusion::logical_expr::expr::{
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Aggregate, Expr, ExprSchemable, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Union, Values, Window,
+    Aggregate, Distinct, Expr, ExprSchemable, Limit, LogicalPlan, Projection, Union, Values, Window,
 };
 
 use super::provider::aggregate;
 use super::resolve::{Operand, Resolver, to_arrow};
 use crate::error::{Error, ErrorKind};
 use crate::sql::functions::cast::CastContext;
-use crate::sql::functions::{DfResult, df_error, no_function, operators};
+use crate::sql::functions::{DfResult, VALUES_ITEM, df_error, no_function, operators};
 use crate::types::{PgType, oid};
 
 impl Resolver<'_> {
@@ -31,6 +32,7 @@ impl Resolver<'_> {
 
     fn plan_inner(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
         use datafusion::common::tree_node::TreeNode;
+        let plan = flat_union(plan);
         let plan = plan.map_children(|child| Ok(Transformed::yes(self.plan(child)?)))?.data;
         match plan {
             LogicalPlan::Limit(limit) => self.limit(limit),
@@ -83,24 +85,13 @@ impl Resolver<'_> {
             let e = self.expr(*e, &empty)?;
             let operand = self.operand(e, &empty)?;
             let e = self.coerce(operand, PgType::INT8, CastContext::Assignment).map_err(df_error)?;
-            if let Expr::Literal(v @ ScalarValue::Int32(Some(n)), _) = &e
-                && *n < 0
-            {
-                return Err(df_error(Error::new(
-                    ErrorKind::InvalidLimit,
-                    format!("LIMIT must not be negative: {v}"),
-                )));
-            }
             Ok(Some(Box::new(to_arrow(e, &DataType::Int64))))
         };
         let (skip, fetch) = (bound(limit.skip)?, bound(limit.fetch)?);
         for (e, kind, name) in
             [(&skip, ErrorKind::InvalidOffset, "OFFSET"), (&fetch, ErrorKind::InvalidLimit, "LIMIT")]
         {
-            if let Some(e) = e
-                && let Expr::Literal(ScalarValue::Int64(Some(n)), _) = e.as_ref()
-                && *n < 0
-            {
+            if e.as_ref().is_some_and(|e| constant_integer(e).is_some_and(|n| n < 0)) {
                 return Err(df_error(Error::new(kind, format!("{name} must not be negative"))));
             }
         }
@@ -115,19 +106,23 @@ impl Resolver<'_> {
             let row = row
                 .into_iter()
                 .map(|e| {
-                    let e = self.expr(undo_coercion(e), &empty)?;
+                    let e = self.expr(values_item(e), &empty)?;
                     self.operand(e, &empty)
                 })
                 .collect::<DfResult<Vec<_>>>()?;
             rows.push(row);
         }
         let mut columns: Vec<std::vec::IntoIter<Expr>> = Vec::with_capacity(width);
+        let mut fields = Vec::with_capacity(width);
         for i in 0..width {
             let column: Vec<Operand> = rows.iter().map(|r| r[i].clone()).collect();
-            columns.push(self.unify(column, "VALUES").map_err(df_error)?.0.into_iter());
+            let (exprs, data_type, common) = self.unify(column, "VALUES").map_err(df_error)?;
+            columns.push(exprs.into_iter());
+            let name = values.schema.field(i).name().clone();
+            fields.push(common.field(name, true).with_data_type(data_type));
         }
         let rows = (0..rows.len()).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect();
-        LogicalPlanBuilder::values(rows)?.build()
+        values_plan(rows, fields)
     }
 
     fn union(&mut self, union: Union) -> DfResult<LogicalPlan> {
@@ -188,6 +183,7 @@ impl Resolver<'_> {
     /// An aggregate call with arguments of the types PostgreSQL sums and averages in.
     pub(super) fn aggregate(&mut self, f: AggregateFunction, schema: &DFSchema) -> DfResult<Expr> {
         let AggregateFunction { func, mut params } = f;
+        let func = known_aggregate(func.name())?;
         params.args = self.aggregate_args(func.name(), params.args, schema)?;
         params.filter =
             params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
@@ -253,11 +249,45 @@ impl Resolver<'_> {
     pub(super) fn window(&mut self, mut f: WindowFunction, schema: &DFSchema) -> DfResult<Expr> {
         if let WindowFunctionDefinition::AggregateUDF(udf) = &f.fun {
             f.params.args = self.aggregate_args(udf.name(), f.params.args, schema)?;
+            f.fun = WindowFunctionDefinition::AggregateUDF(known_aggregate(udf.name())?);
         }
         f.params.filter =
             f.params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
         Ok(Expr::from(f))
     }
+}
+
+/// A chain of UNION as one union of many inputs, whose types are settled together.
+fn flat_union(plan: LogicalPlan) -> LogicalPlan {
+    match plan {
+        LogicalPlan::Union(u) => LogicalPlan::Union(flattened(u, false)),
+        LogicalPlan::Distinct(Distinct::All(input)) if matches!(input.as_ref(), LogicalPlan::Union(_)) => {
+            let input = match Arc::unwrap_or_clone(input) {
+                LogicalPlan::Union(u) => LogicalPlan::Union(flattened(u, true)),
+                other => other,
+            };
+            LogicalPlan::Distinct(Distinct::All(Arc::new(input)))
+        }
+        plan => plan,
+    }
+}
+
+/// The inputs of a union's unions are its own; below a DISTINCT those of its UNION DISTINCTs as well.
+fn flattened(union: Union, distinct: bool) -> Union {
+    let mut inputs = Vec::with_capacity(union.inputs.len());
+    let mut next: Vec<Arc<LogicalPlan>> = union.inputs.into_iter().rev().collect();
+    while let Some(input) = next.pop() {
+        match input.as_ref() {
+            LogicalPlan::Union(u) => next.extend(u.inputs.iter().rev().cloned()),
+            LogicalPlan::Distinct(Distinct::All(inner))
+                if distinct && matches!(inner.as_ref(), LogicalPlan::Union(_)) =>
+            {
+                next.push(inner.clone());
+            }
+            _ => inputs.push(input),
+        }
+    }
+    Union { inputs, schema: union.schema }
 }
 
 /// Output `i` of a plan, as the literal it is if it is one.
@@ -276,21 +306,34 @@ fn output_operand(plan: &LogicalPlan, i: usize) -> DfResult<Operand> {
     Ok(Operand { expr: Expr::Column(Column::from((qualifier, field))), field: field.clone() })
 }
 
-/// VALUES as DataFusion's builder typed them, without its casts.
-fn undo_coercion(e: Expr) -> Expr {
+/// The value of a constant of an integer type.
+fn constant_integer(e: &Expr) -> Option<i64> {
+    let value = match e {
+        Expr::Literal(value, _) => value.clone(),
+        Expr::Placeholder(_) => return None,
+        Expr::Cast(c) => return constant_integer(&c.expr),
+        e => super::scalar::constant(e)?,
+    };
+    match value.cast_to(&DataType::Int64) {
+        Ok(ScalarValue::Int64(n)) => n,
+        _ => None,
+    }
+}
+
+/// A cell of VALUES without the casts of DataFusion's builder.
+fn values_item(e: Expr) -> Expr {
     match e {
-        Expr::Cast(c)
-            if matches!(*c.expr, Expr::Literal(..) | Expr::Placeholder(_))
-                && c.field.metadata().is_empty()
-                && c.field.name().is_empty() =>
-        {
-            match (&*c.expr, c.field.data_type()) {
-                (Expr::Literal(v, None), _) if v.is_null() => *c.expr,
-                _ => Expr::Cast(c),
-            }
-        }
+        Expr::Cast(c) => values_item(*c.expr),
+        Expr::Alias(a) => values_item(*a.expr),
+        Expr::ScalarFunction(mut f) if f.func.name() == VALUES_ITEM && f.args.len() == 1 => f.args.remove(0),
         e => e,
     }
+}
+
+/// VALUES whose rows have the types of these fields already.
+pub(super) fn values_plan(values: Vec<Vec<Expr>>, fields: Vec<Field>) -> DfResult<LogicalPlan> {
+    let schema = DFSchema::from_unqualified_fields(fields.into(), HashMap::new())?;
+    Ok(LogicalPlan::Values(Values { schema: Arc::new(schema), values }))
 }
 
 fn unaliased(e: &Expr) -> &Expr {

@@ -20,6 +20,7 @@ use sqlparser::ast::{
 use super::prepare;
 use crate::error::{Error, ErrorKind};
 use crate::sql::functions::{DfResult, Symbol, datetime, df_error};
+use crate::sql::{WindowInput, WindowKind, WindowTvf, window_tvf};
 use crate::types::{PgType, oid};
 
 /// A hopping window covers each row at most this often.
@@ -35,23 +36,20 @@ impl RelationPlanner for TableFunctions {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> DfResult<RelationPlanning> {
+        if let Some(tvf) = window_tvf(&relation) {
+            let planned = window(&tvf.map_err(df_error)?, context)?;
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
         let (name, args, alias) = match &relation {
             TableFactor::Table { name, args: Some(args), alias, .. } => (name, &args.args, alias),
             TableFactor::Function { lateral: false, name, args, alias, .. } => (name, args, alias),
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
         let function = name.0.last().and_then(|p| p.as_ident()).map(prepare::fold).unwrap_or_default();
-        let planned = match function.as_str() {
-            "tumble" | "hop" => window(&function, args, alias.clone(), context)?,
-            "cumulate" | "session" => {
-                return Err(df_error(
-                    Error::unsupported(format!("{} windows are not supported", function.to_uppercase()))
-                        .with_hint("TUMBLE and HOP are."),
-                ));
-            }
-            "generate_series" => series(args, alias.clone(), context)?,
-            _ => return Ok(RelationPlanning::Original(Box::new(relation))),
-        };
+        if function != "generate_series" {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        }
+        let planned = series(args, alias.clone(), context)?;
         Ok(RelationPlanning::Planned(Box::new(planned)))
     }
 }
@@ -65,42 +63,55 @@ fn argument(arg: &FunctionArg) -> DfResult<&ast::Expr> {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(e))
         | FunctionArg::Named { arg: FunctionArgExpr::Expr(e), .. }
         | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(e), .. } => Ok(e),
-        _ => Err(syntax("a window function takes a relation, a column and intervals")),
+        _ => Err(syntax("a table function takes expressions")),
     }
 }
 
 /// The microseconds of an interval argument, which must be a constant without months.
-fn width(arg: &FunctionArg, context: &mut dyn RelationPlannerContext) -> DfResult<i64> {
+fn width(arg: &ast::Expr, context: &mut dyn RelationPlannerContext) -> DfResult<i64> {
     let schema = datafusion::common::DFSchema::empty();
-    let expr = context.sql_to_expr(argument(arg)?.clone(), &schema)?;
+    let expr = context.sql_to_expr(arg.clone(), &schema)?;
     super::scalar::interval_micros(&expr)
         .ok_or_else(|| syntax("a window's size must be a constant interval without months"))
 }
 
-fn window(
-    function: &str,
-    args: &[FunctionArg],
-    alias: Option<TableAlias>,
-    context: &mut dyn RelationPlannerContext,
-) -> DfResult<PlannedRelation> {
-    let hop = function == "hop";
-    let sizes = if hop { 2 } else { 1 };
-    if args.len() < 2 + sizes || args.len() > 3 + sizes {
+/// The arguments of these names, in order: positional ones first, then by name; the last may be missing.
+fn sizes<'a>(tvf: &WindowTvf<'a>, names: &[&str]) -> Option<Vec<&'a ast::Expr>> {
+    let mut found = tvf.intervals.clone();
+    for name in &names[found.len().min(names.len())..] {
+        match tvf.named.iter().find(|(n, _)| n == name) {
+            Some((_, e)) => found.push(e),
+            None => break,
+        }
+    }
+    let all_known = tvf.named.iter().all(|(n, _)| names.contains(&n.as_str()));
+    (all_known && (names.len() - 1..=names.len()).contains(&found.len())).then_some(found)
+}
+
+fn window(tvf: &WindowTvf, context: &mut dyn RelationPlannerContext) -> DfResult<PlannedRelation> {
+    let hop = match tvf.kind {
+        WindowKind::Tumble => false,
+        WindowKind::Hop => true,
+        other => {
+            return Err(df_error(
+                Error::unsupported(format!("{} windows are not supported", other.name()))
+                    .with_hint("TUMBLE and HOP are."),
+            ));
+        }
+    };
+    let names: &[&str] = if hop { &["slide", "size", "offset"] } else { &["size", "offset"] };
+    let Some(args) = sizes(tvf, names) else {
         return Err(syntax(if hop {
             "HOP takes a relation, a time column, a slide, a size and optionally an offset"
         } else {
             "TUMBLE takes a relation, a time column, a size and optionally an offset"
         }));
-    }
-    let (plan, name) = input(argument(&args[0])?, context)?;
-    let time = match argument(&args[1])? {
-        ast::Expr::Identifier(i) => prepare::fold(i),
-        ast::Expr::CompoundIdentifier(parts) => parts.last().map(prepare::fold).unwrap_or_default(),
-        _ => return Err(syntax("the second argument of a window function must be a column")),
     };
-    let slide = width(&args[2], context)?;
-    let size = if hop { width(&args[3], context)? } else { slide };
-    let offset = args.get(2 + sizes).map_or(Ok(0), |a| width(a, context))?;
+    let (plan, name) = input(tvf.input, context)?;
+    let time = tvf.time_column.last().map(prepare::fold).unwrap_or_default();
+    let slide = width(args[0], context)?;
+    let size = if hop { width(args[1], context)? } else { slide };
+    let offset = args.get(names.len() - 1).map_or(Ok(0), |a| width(a, context))?;
     if slide <= 0 || size <= 0 {
         return Err(df_error(Error::new(ErrorKind::InvalidParameter, "a window's size must be positive")));
     }
@@ -110,16 +121,16 @@ fn window(
         )));
     }
     let plan = windowed(plan, &time, slide, size, offset)?;
-    let plan = match &alias {
+    let plan = match tvf.alias {
         // The caller applies the user's alias.
         Some(_) => plan,
         None => LogicalPlanBuilder::from(plan).alias(TableReference::bare(name))?.build()?,
     };
-    Ok(PlannedRelation::new(plan, alias))
+    Ok(PlannedRelation::new(plan, tvf.alias.cloned()))
 }
 
 /// The relation argument and the name it goes by.
-fn input(arg: &ast::Expr, context: &mut dyn RelationPlannerContext) -> DfResult<(LogicalPlan, String)> {
+fn input(input: WindowInput, context: &mut dyn RelationPlannerContext) -> DfResult<(LogicalPlan, String)> {
     let table = |parts: &[Ident]| TableFactor::Table {
         name: ObjectName(parts.iter().cloned().map(ObjectNamePart::Identifier).collect()),
         alias: None,
@@ -133,18 +144,13 @@ fn input(arg: &ast::Expr, context: &mut dyn RelationPlannerContext) -> DfResult<
         index_hints: vec![],
     };
     let named = |parts: &[Ident]| parts.last().map(prepare::fold).unwrap_or_default();
-    match arg {
-        ast::Expr::Identifier(i) => {
-            let parts = std::slice::from_ref(i);
-            Ok((context.plan(table(parts))?, named(parts)))
-        }
-        ast::Expr::CompoundIdentifier(parts) => Ok((context.plan(table(parts))?, named(parts))),
-        ast::Expr::Subquery(query) => {
-            let derived =
-                TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None };
+    match input {
+        WindowInput::Relation(parts) => Ok((context.plan(table(parts))?, named(parts))),
+        WindowInput::Subquery(query) => {
+            let subquery = Box::new(query.clone());
+            let derived = TableFactor::Derived { lateral: false, subquery, alias: None, sample: None };
             Ok((context.plan(derived)?, "window".to_string()))
         }
-        _ => Err(syntax("the first argument of a window function must be a relation")),
     }
 }
 

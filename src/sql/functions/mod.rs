@@ -6,6 +6,7 @@
 //!
 //! Boundary: expressions and column kernels; nothing of relations or statements.
 
+pub mod aggregates;
 pub mod cast;
 pub mod datetime;
 pub mod operators;
@@ -37,9 +38,40 @@ pub const NUMERIC_DIVISION: &str = "div";
 /// Scale in which quotients are kept.
 pub const DIVISION_SCALE: i8 = 20;
 
+/// The symbol around each cell of a VALUES list, which keeps DataFusion from deciding its type.
+pub const VALUES_ITEM: &str = "values_item";
+
 /// Passes one of our errors through DataFusion; `Error::from` takes it out again.
 pub fn df_error(e: impl Into<Error>) -> DataFusionError {
     DataFusionError::External(Box::new(e.into()))
+}
+
+/// Calls over deeper trees are named by a hash of their arguments: DataFusion makes the name of every level of a
+/// tree anew, and names that spell the tree out would take time cubic in its depth.
+const SPELLED_DEPTH: usize = 10;
+
+/// The short name of a call over deep arguments.
+fn short_name(name: &str, args: &[Expr]) -> Option<String> {
+    if !args.iter().any(|a| deeper_than(a, SPELLED_DEPTH)) {
+        return None;
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    args.hash(&mut hasher);
+    Some(format!("{name}(#{:016x})", hasher.finish()))
+}
+
+fn deeper_than(expr: &Expr, levels: usize) -> bool {
+    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    if levels == 0 {
+        return true;
+    }
+    let mut found = false;
+    // The closure never fails, so neither does the walk.
+    let _ = expr.apply_children(|child| {
+        found = deeper_than(child, levels - 1);
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found
 }
 
 /// A function or operator whose meaning is not yet known, because its arguments have no final types yet.
@@ -69,6 +101,12 @@ impl Symbol {
 impl ScalarUDFImpl for Symbol {
     fn name(&self) -> &str {
         &self.name
+    }
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        Ok(short_name(&self.name, args).unwrap_or_else(|| {
+            let args: Vec<String> = args.iter().map(|a| a.schema_name().to_string()).collect();
+            format!("{}({})", self.name, args.join(","))
+        }))
     }
     fn signature(&self) -> &Signature {
         &self.signature
@@ -115,11 +153,21 @@ impl Hash for Native {
     }
 }
 
+impl Native {
+    /// The type of the result, which does not depend on the arguments any more.
+    pub fn result(&self) -> &FieldRef {
+        &self.result
+    }
+}
+
 impl ScalarUDFImpl for Native {
     fn name(&self) -> &str {
         &self.name
     }
     fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        if let Some(short) = short_name(&self.name, args) {
+            return Ok(short);
+        }
         let args: Vec<String> = args.iter().map(|a| a.schema_name().to_string()).collect();
         Ok(match args.as_slice() {
             [l, r] if !self.name.starts_with(|c: char| c.is_alphabetic()) => {

@@ -93,6 +93,7 @@ pub const SPECIAL: &[&str] = &[
     "array_cat",
     "array_prepend",
     "pg_neg",
+    "pg_bitnot",
     "jsonb_build_object",
     "num_nonnulls",
 ];
@@ -252,13 +253,14 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
                 .cloned()
                 .unwrap_or(DataType::Null)
         }
-        "round" | "trunc" | "ceil" | "ceiling" | "floor" | "abs" | "mod" | "sign" | "pg_neg" => {
-            match args.first() {
-                Some(t @ (DataType::Decimal128(..) | DataType::Float32)) => t.clone(),
-                Some(t) if matches!(name, "abs" | "mod" | "pg_neg") => t.clone(),
-                _ => DataType::Float64,
-            }
-        }
+        "round" | "trunc" | "ceil" | "ceiling" | "floor" | "abs" | "mod" | "sign" | "pg_neg"
+        | "pg_bitnot" => match args.first() {
+            Some(t @ (DataType::Decimal128(..) | DataType::Float32)) => t.clone(),
+            Some(t) if matches!(name, "abs" | "mod" | "pg_neg" | "pg_bitnot") => t.clone(),
+            _ => DataType::Float64,
+        },
+        // A cell of VALUES, which the binder types.
+        super::VALUES_ITEM => args.first().cloned().unwrap_or(DataType::Null),
         _ => match overloads(name) {
             Some(all) => {
                 let types: Vec<Option<PgType>> = args
@@ -267,7 +269,8 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
                     .collect();
                 choose(all, &types).or(all.first()).map_or(DataType::Null, |o| o.result.arrow())
             }
-            None => DataType::Utf8,
+            // The name of a type called as a function, or nothing at all: the binder will tell.
+            None => pg_type_by_name(name).map_or(DataType::Null, PgType::arrow),
         },
     }
 }
@@ -275,8 +278,8 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
 use Build::{Df, Native, With};
 
 const SPECS: &[(&str, Build)] = &[
-    ("lower(text)->text", Df(string::lower)),
-    ("upper(text)->text", Df(string::upper)),
+    ("lower(text)->text", Native(strings::lower)),
+    ("upper(text)->text", Native(strings::upper)),
     ("btrim(text)->text", Df(string::btrim)),
     ("btrim(text,text)->text", Df(string::btrim)),
     ("trim(text)->text", Df(string::btrim)),
@@ -304,7 +307,7 @@ const SPECS: &[(&str, Build)] = &[
     ("octet_length(bytea)->int4", Native(strings::byte_length)),
     ("char_length(text)->int4", Df(unicode::character_length)),
     ("character_length(text)->int4", Df(unicode::character_length)),
-    ("initcap(text)->text", Df(unicode::initcap)),
+    ("initcap(text)->text", Native(strings::initcap)),
     ("left(text,int4)->text", Df(unicode::left)),
     ("right(text,int4)->text", Df(unicode::right)),
     ("reverse(text)->text", Df(unicode::reverse)),

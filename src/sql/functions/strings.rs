@@ -139,22 +139,71 @@ pub fn quote_literal(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<Column
     })
 }
 
-fn domain(message: &str) -> Error {
-    Error::new(ErrorKind::InvalidParameter, message)
+fn power_domain(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidPower, message)
+}
+
+fn log_domain(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidLogarithm, message)
+}
+
+/// upper(text): characters whose upper case is several characters stay, as in PostgreSQL.
+pub fn upper(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    each_character(args, |c, _| single(c.to_uppercase(), c))
+}
+
+/// lower(text).
+pub fn lower(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    each_character(args, |c, _| single(c.to_lowercase(), c))
+}
+
+/// initcap(text): the first character of each word upper case, the others lower case.
+pub fn initcap(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    each_character(
+        args,
+        |c, begins| if begins { single(c.to_uppercase(), c) } else { single(c.to_lowercase(), c) },
+    )
+}
+
+/// The one character of a mapping, or the original.
+fn single(mut mapped: impl ExactSizeIterator<Item = char>, original: char) -> char {
+    if mapped.len() == 1 { mapped.next().unwrap_or(original) } else { original }
+}
+
+/// Text with each character mapped; the second argument says whether a word begins with it.
+fn each_character(args: &ScalarFunctionArgs, map: fn(char, bool) -> char) -> DfResult<ColumnarValue> {
+    let (arrays, scalar) = as_arrays(args)?;
+    let texts = arrays[0].as_string::<i32>();
+    let mut out = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
+    let mut buffer = String::new();
+    for text in texts {
+        let Some(text) = text else {
+            out.append_null();
+            continue;
+        };
+        buffer.clear();
+        let mut begins = true;
+        for c in text.chars() {
+            buffer.push(map(c, begins));
+            begins = !c.is_alphanumeric();
+        }
+        out.append_value(&buffer);
+    }
+    from_array(Arc::new(out.finish()), scalar)
 }
 
 /// sqrt(float8).
 pub fn sqrt(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
     operators::float_unary::<Float64Type>(args, |v| {
-        if v < 0.0 { Err(domain("cannot take square root of a negative number")) } else { Ok(v.sqrt()) }
+        if v < 0.0 { Err(power_domain("cannot take square root of a negative number")) } else { Ok(v.sqrt()) }
     })
 }
 
 fn logarithm(v: f64, f: fn(f64) -> f64) -> Result<f64, Error> {
     if v == 0.0 {
-        Err(domain("cannot take logarithm of zero"))
+        Err(log_domain("cannot take logarithm of zero"))
     } else if v < 0.0 {
-        Err(domain("cannot take logarithm of a negative number"))
+        Err(log_domain("cannot take logarithm of a negative number"))
     } else {
         Ok(f(v))
     }
@@ -179,9 +228,9 @@ pub fn power(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue>
         |a: f64, b: f64| {
             let r = a.powf(b);
             let e = if a == 0.0 && b < 0.0 {
-                domain("zero raised to a negative power is undefined")
+                power_domain("zero raised to a negative power is undefined")
             } else if a < 0.0 && b.fract() != 0.0 {
-                domain("a negative number raised to a non-integer power yields a complex result")
+                power_domain("a negative number raised to a non-integer power yields a complex result")
             } else if r.is_infinite() && a.is_finite() && b.is_finite() {
                 Error::new(ErrorKind::NumericOutOfRange, "value out of range: overflow")
             } else {

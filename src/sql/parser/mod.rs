@@ -40,7 +40,11 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
         let statement = guard::on_sufficient_stack(depth, || {
             let dialect = FreshetDialect::with_fuel(guard::fuel(tokens.len()));
             let mut grammar = Grammar::new(&source, &dialect, range.clone());
-            grammar.whole_statement().map_err(|e| if dialect.exhausted() { guard::too_complex() } else { e })
+            grammar.whole_statement().map_err(|e| match e.kind() {
+                _ if dialect.exhausted() => guard::too_complex(),
+                ErrorKind::Syntax if names_a_version(tokens) => audit::table_version(),
+                _ => e,
+            })
         })?;
         statements.push(ParsedStatement {
             statement,
@@ -49,6 +53,13 @@ pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
         });
     }
     Ok(statements)
+}
+
+/// Whether `FOR SYSTEM_TIME` occurs: sqlparser does not read it in all the places where it may stand.
+fn names_a_version(tokens: &[TokenWithSpan]) -> bool {
+    tokens
+        .windows(2)
+        .any(|pair| lexer::is_word(pair.first(), &["for"]) && lexer::is_word(pair.last(), &["system_time"]))
 }
 
 /// Parses the text of one expression (a stored default, check or generated column).

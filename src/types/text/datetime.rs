@@ -506,7 +506,7 @@ fn refused(r: Refusal, type_name: &str, text: &str) -> Error {
             if looks_swapped { e.with_hint("Perhaps you need a different \"datestyle\" setting.") } else { e }
         }
         Refusal::Zone(name) if name.is_empty() => {
-            Error::new(ErrorKind::InvalidTimeZone, format!("time zone displacement out of range: \"{text}\""))
+            Error::new(ErrorKind::InvalidDisplacement, format!("time zone displacement out of range: \"{text}\""))
         }
         Refusal::Zone(name) => Error::new(
             ErrorKind::InvalidParameter,
