@@ -392,7 +392,9 @@ impl Error {
         match e {
             D::Shared(inner) => Error::from_shared(inner),
             D::Context(_, inner) => Error::from_shared(inner),
-            D::ResourcesExhausted(m) => Error::new(ErrorKind::OutOfMemory, "out of memory").with_detail(m.clone()),
+            D::ResourcesExhausted(m) => {
+                Error::new(ErrorKind::OutOfMemory, "out of memory").with_detail(m.clone())
+            }
             D::Execution(m) => execution_error(m),
             D::Plan(m) => plan_error(m),
             D::External(b) => match b.downcast_ref::<Error>() {
@@ -400,7 +402,9 @@ impl Error {
                 None => Error::internal(b.to_string()),
             },
             D::ArrowError(a, _) => match &**a {
-                arrow::error::ArrowError::DivideByZero => Error::new(ErrorKind::DivisionByZero, "division by zero"),
+                arrow::error::ArrowError::DivideByZero => {
+                    Error::new(ErrorKind::DivisionByZero, "division by zero")
+                }
                 arrow::error::ArrowError::ArithmeticOverflow(m) => {
                     Error::new(ErrorKind::NumericOutOfRange, overflow_message(m))
                 }
@@ -422,9 +426,10 @@ fn schema_error(e: datafusion::common::SchemaError) -> Error {
                 None => format!("column \"{}\" does not exist", field.name),
             },
         ),
-        S::AmbiguousReference { field } => {
-            Error::new(ErrorKind::AmbiguousColumn, format!("column reference \"{}\" is ambiguous", field.name))
-        }
+        S::AmbiguousReference { field } => Error::new(
+            ErrorKind::AmbiguousColumn,
+            format!("column reference \"{}\" is ambiguous", field.name),
+        ),
         S::DuplicateQualifiedField { qualifier, name } => Error::new(
             ErrorKind::DuplicateAlias,
             format!("table name \"{qualifier}\" specified more than once"),
@@ -438,7 +443,10 @@ fn schema_error(e: datafusion::common::SchemaError) -> Error {
 
 fn plan_error(m: &str) -> Error {
     let text = m.lines().next().unwrap_or_default();
-    let kind = if text.contains("Invalid function") || text.contains("No function matches") || text.contains("not support") && text.contains("function") {
+    let kind = if text.contains("Invalid function")
+        || text.contains("No function matches")
+        || text.contains("not support") && text.contains("function")
+    {
         ErrorKind::UndefinedFunction
     } else if text.contains("must appear in the GROUP BY") || text.contains("GROUP BY") {
         ErrorKind::Grouping

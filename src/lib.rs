@@ -37,23 +37,23 @@
 //!
 //! A module imports only from modules above it in this list; modules of one row do not import each other
 //! (`tests/tidy.rs` checks it).
-pub mod error;
+pub mod catalog;
+pub mod cli;
 pub mod config;
+pub mod connector;
+pub mod coord;
+pub mod dataflow;
+pub mod error;
+pub mod expr;
+pub mod http;
+pub mod operator;
+pub mod pgwire;
+pub mod plan;
+pub mod read;
+pub mod server;
+pub mod sql;
+pub mod storage;
+pub mod store;
 pub mod time;
 pub mod types;
 pub mod zset;
-pub mod expr;
-pub mod storage;
-pub mod catalog;
-pub mod store;
-pub mod connector;
-pub mod operator;
-pub mod plan;
-pub mod dataflow;
-pub mod read;
-pub mod sql;
-pub mod coord;
-pub mod http;
-pub mod pgwire;
-pub mod server;
-pub mod cli;

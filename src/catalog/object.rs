@@ -85,7 +85,8 @@ impl Column {
         let pg_type = PgType::of_field(field);
         let mut column = Column::new(name, pg_type);
         let quotient = field.metadata().get(NUMERIC_KEY).is_some_and(|v| v == NUMERIC_QUOTIENT);
-        if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) = field.data_type()
+        if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) =
+            field.data_type()
             && (quotient || pg_type.arrow() != *field.data_type())
         {
             column.numeric = Some(NumericStorage { precision: *precision, scale: *scale, quotient });
@@ -380,11 +381,17 @@ impl Catalog {
     /// Adds an object whose id was given by [`Catalog::allocate_id`].
     pub fn insert(&mut self, object: Object) -> Result<()> {
         if !self.has_schema(&object.schema) {
-            return Err(Error::new(ErrorKind::UndefinedSchema, format!("schema \"{}\" does not exist", object.schema)));
+            return Err(Error::new(
+                ErrorKind::UndefinedSchema,
+                format!("schema \"{}\" does not exist", object.schema),
+            ));
         }
         let name = (object.schema.clone(), object.name.clone());
         if self.names.contains_key(&name) {
-            return Err(Error::new(ErrorKind::DuplicateTable, format!("relation \"{}\" already exists", object.name)));
+            return Err(Error::new(
+                ErrorKind::DuplicateTable,
+                format!("relation \"{}\" already exists", object.name),
+            ));
         }
         Arc::make_mut(&mut self.names).insert(name, object.id);
         self.next_oid = self.next_oid.max(object.id.0 + 1);
@@ -400,7 +407,10 @@ impl Catalog {
         };
         let name = (object.schema.clone(), object.name.clone());
         if self.names.get(&name).is_some_and(|id| *id != object.id) {
-            return Err(Error::new(ErrorKind::DuplicateTable, format!("relation \"{}\" already exists", object.name)));
+            return Err(Error::new(
+                ErrorKind::DuplicateTable,
+                format!("relation \"{}\" already exists", object.name),
+            ));
         }
         let names = Arc::make_mut(&mut self.names);
         names.remove(&(old.schema.clone(), old.name.clone()));
@@ -433,7 +443,11 @@ impl Catalog {
 
     /// The indexes on a relation.
     pub fn indexes_on(&self, id: ObjectId) -> Vec<Arc<Object>> {
-        self.objects.values().filter(|o| matches!(o.body, ObjectBody::Index { on, .. } if on == id)).cloned().collect()
+        self.objects
+            .values()
+            .filter(|o| matches!(o.body, ObjectBody::Index { on, .. } if on == id))
+            .cloned()
+            .collect()
     }
 }
 

@@ -39,8 +39,7 @@ impl Session {
     pub(super) fn named_view(&mut self, name: &Name) -> Result<Arc<Object>> {
         let shared = self.shared().clone();
         let catalog = self.transaction().catalog(&shared);
-        let object =
-            ddl::find(&catalog, &self.search_path(), name).ok_or_else(|| ddl::undefined(name))?;
+        let object = ddl::find(&catalog, &self.search_path(), name).ok_or_else(|| ddl::undefined(name))?;
         if !matches!(object.body, ObjectBody::MaterializedView { .. }) {
             return Err(Error::new(
                 ErrorKind::WrongObjectType,
@@ -61,7 +60,8 @@ impl Session {
     pub(super) async fn check_view(&mut self, name: &Name) -> Result<Outcome> {
         let view = self.named_view(name)?;
         let columns = self.check_columns(name)?;
-        let ObjectBody::MaterializedView { query, emit_on_window_close, watermark_columns, .. } = &view.body else {
+        let ObjectBody::MaterializedView { query, emit_on_window_close, watermark_columns, .. } = &view.body
+        else {
             return Err(Error::internal("not a materialized view"));
         };
         let shared = self.shared().clone();
@@ -85,7 +85,10 @@ impl Session {
             if let Some(o) = snapshot.world.catalog.get(*id)
                 && matches!(o.body, ObjectBody::Source { keeps_history: false, .. })
             {
-                return Err(Error::unsupported(format!("source \"{}\" keeps no history to check against", o.name)));
+                return Err(Error::unsupported(format!(
+                    "source \"{}\" keeps no history to check against",
+                    o.name
+                )));
             }
         }
         let schema = relation.schema().clone();
@@ -168,9 +171,7 @@ impl Session {
         }
     }
 
-    async fn snapshot_with_stats(
-        &mut self,
-    ) -> Result<(Arc<Snapshot>, Stats)> {
+    async fn snapshot_with_stats(&mut self) -> Result<(Arc<Snapshot>, Stats)> {
         let shared = self.shared().clone();
         for _ in 0..50 {
             let before = shared.epochs.published();
@@ -236,7 +237,9 @@ fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .columns()
         .iter()
         .zip(schema.fields())
-        .map(|(a, f)| if a.data_type() == f.data_type() { Ok(a.clone()) } else { Ok(compute::cast(a, f.data_type())?) })
+        .map(|(a, f)| {
+            if a.data_type() == f.data_type() { Ok(a.clone()) } else { Ok(compute::cast(a, f.data_type())?) }
+        })
         .collect::<Result<Vec<_>>>()?;
     let schema = Arc::new(Schema::new(
         schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),

@@ -52,12 +52,18 @@ pub fn check(object: &Object, relation: &Relation, epoch: Epoch, change: &ZBatch
         let present = relation.live_weight(deleted.rows(), epoch)?;
         let lost = present.iter().enumerate().any(|(i, have)| *have < -deleted.weight(i));
         if lost {
-            return Err(Error::new(ErrorKind::Serialization, "could not serialize access due to concurrent update")
-                .with_hint("The transaction might succeed if retried."));
+            return Err(Error::new(
+                ErrorKind::Serialization,
+                "could not serialize access due to concurrent update",
+            )
+            .with_hint("The transaction might succeed if retried."));
         }
     }
     let ObjectBody::Table { primary_key, .. } = &object.body else {
-        return Err(Error::new(ErrorKind::WrongObjectType, format!("cannot change {} \"{}\"", object.kind_name(), object.name)));
+        return Err(Error::new(
+            ErrorKind::WrongObjectType,
+            format!("cannot change {} \"{}\"", object.kind_name(), object.name),
+        ));
     };
     match inserted {
         Some(inserted) if !primary_key.is_empty() => {
@@ -136,8 +142,11 @@ pub fn violation(object: &Object, key: &[usize], keys: &RecordBatch, row: usize)
             String::from_utf8_lossy(&out).into_owned()
         })
         .collect();
-    Error::new(ErrorKind::UniqueViolation, format!("duplicate key value violates unique constraint \"{constraint}\""))
-        .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
-        .with_table(object.schema.clone(), object.name.clone())
-        .with_constraint(constraint)
+    Error::new(
+        ErrorKind::UniqueViolation,
+        format!("duplicate key value violates unique constraint \"{constraint}\""),
+    )
+    .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
+    .with_table(object.schema.clone(), object.name.clone())
+    .with_constraint(constraint)
 }

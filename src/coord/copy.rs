@@ -11,8 +11,8 @@ use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::catalog::default_table_source::provider_as_source;
-use datafusion::datasource::MemTable;
 use datafusion::common::ScalarValue;
+use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use parking_lot::Mutex;
 
@@ -35,8 +35,9 @@ impl Session {
     /// COPY in all its forms.
     pub(super) async fn copy(&mut self, copy: &Copy) -> Result<Outcome> {
         if let CopyEndpoint::File(_) = copy.endpoint {
-            return Err(Error::unsupported("COPY from or to a file is not supported")
-                .with_hint("Use COPY FROM STDIN or TO STDOUT (psql's \\copy), or a source with connector = 'file'."));
+            return Err(Error::unsupported("COPY from or to a file is not supported").with_hint(
+                "Use COPY FROM STDIN or TO STDOUT (psql's \\copy), or a source with connector = 'file'.",
+            ));
         }
         if !copy.to {
             return self.copy_in(copy);
@@ -234,10 +235,7 @@ impl Reader {
         self.line += 1;
         if record.len() < self.positions.len() {
             let missing = &table.columns[self.positions[record.len()]].name;
-            let e = Error::new(
-                ErrorKind::BadCopyFormat,
-                format!("missing data for column \"{missing}\""),
-            );
+            let e = Error::new(ErrorKind::BadCopyFormat, format!("missing data for column \"{missing}\""));
             return Err(at_line(e, table, self.line));
         }
         if record.len() > self.positions.len() {
@@ -272,7 +270,9 @@ impl Reader {
         for (number, position) in self.positions.iter().enumerate() {
             let column = &table.columns[*position];
             let array = match &mut self.input {
-                Input::Binary(_, pending) => ScalarValue::iter_to_array(std::mem::take(&mut pending[number]))?,
+                Input::Binary(_, pending) => {
+                    ScalarValue::iter_to_array(std::mem::take(&mut pending[number]))?
+                }
                 Input::Text(_, pending) => {
                     let values = std::mem::take(&mut pending[number]);
                     parse_column(column.pg_type(), values.iter().map(Option::as_deref), &self.text)
@@ -529,7 +529,8 @@ impl Splitter {
 fn number(bytes: &[u8], base: u32, most: usize) -> (u8, usize) {
     let mut value = 0u32;
     let mut len = 0;
-    while let Some(digit) = bytes.get(len).filter(|_| len < most).and_then(|b| char::from(*b).to_digit(base)) {
+    while let Some(digit) = bytes.get(len).filter(|_| len < most).and_then(|b| char::from(*b).to_digit(base))
+    {
         value = value * base + digit;
         len += 1;
     }
@@ -583,7 +584,12 @@ fn copy_options(options: &Options, columns: &[String], out: bool) -> Result<Copy
                 read.header = match text(value).as_str() {
                     "true" | "on" | "1" | "match" => true,
                     "false" | "off" | "0" => false,
-                    _ => return Err(Error::new(ErrorKind::InvalidParameter, "header requires a Boolean value")),
+                    _ => {
+                        return Err(Error::new(
+                            ErrorKind::InvalidParameter,
+                            "header requires a Boolean value",
+                        ));
+                    }
                 };
             }
             "quote" => {

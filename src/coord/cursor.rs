@@ -15,9 +15,7 @@ use futures::StreamExt;
 use crate::coord::backend::{BatchStream, Outcome, OutputColumn, RowsTag};
 use crate::coord::session::{Parsed, Session, command};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::statement::{
-    CursorSource, Declare, Fetch, FetchDirection, OptionValue,
-};
+use crate::sql::statement::{CursorSource, Declare, Fetch, FetchDirection, OptionValue};
 
 /// Rows a SCROLL cursor may keep to go back to.
 const MAX_SCROLL_ROWS: usize = 10_000_000;
@@ -107,7 +105,10 @@ impl Cursor {
             self.position += taken;
             if let Some(behind) = &mut self.behind {
                 if self.position > MAX_SCROLL_ROWS {
-                    return Err(Error::new(ErrorKind::ProgramLimit, "the scrollable cursor has too many rows"));
+                    return Err(Error::new(
+                        ErrorKind::ProgramLimit,
+                        "the scrollable cursor has too many rows",
+                    ));
                 }
                 behind.push(part.clone());
             }
@@ -162,14 +163,18 @@ impl Cursor {
             FetchDirection::Forward(n) if n >= 0 => {
                 self.forward(usize::try_from(n).unwrap_or(usize::MAX), timeout).await
             }
-            FetchDirection::Forward(n) => self.backward(usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX - 1)),
+            FetchDirection::Forward(n) => {
+                self.backward(usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX - 1))
+            }
             FetchDirection::ForwardAll => {
                 // ALL of an endless result is what is there.
                 let timeout = if self.live { Some(timeout.unwrap_or(Duration::ZERO)) } else { timeout };
                 self.forward(usize::MAX, timeout).await
             }
             FetchDirection::BackwardAll => self.backward(usize::MAX - 1),
-            FetchDirection::Absolute(n) if n >= 0 => self.to_position(usize::try_from(n).unwrap_or(usize::MAX)).await,
+            FetchDirection::Absolute(n) if n >= 0 => {
+                self.to_position(usize::try_from(n).unwrap_or(usize::MAX)).await
+            }
             FetchDirection::Relative(n) => {
                 let target = i64::try_from(self.position).unwrap_or(i64::MAX).saturating_add(n);
                 self.to_position(usize::try_from(target).unwrap_or(0)).await
@@ -218,9 +223,7 @@ impl Session {
             ));
         }
         let outcome = match &declare.source {
-            CursorSource::Query(query) => {
-                self.select(&Parsed::of_query(query), params).await?
-            }
+            CursorSource::Query(query) => self.select(&Parsed::of_query(query), params).await?,
             CursorSource::Subscribe(subscribe) => self.subscribe_rows(subscribe).await?,
         };
         let Outcome::Rows { columns, stream, tag } = outcome else {
@@ -287,11 +290,13 @@ impl Session {
 fn fetch_timeout(fetch: &Fetch) -> Result<Option<Duration>> {
     let Some(value) = &fetch.timeout else { return Ok(None) };
     let text = match value {
-        OptionValue::String(s) | OptionValue::Interval(s) | OptionValue::Ident(s) | OptionValue::Number(s) => s,
+        OptionValue::String(s)
+        | OptionValue::Interval(s)
+        | OptionValue::Ident(s)
+        | OptionValue::Number(s) => s,
         _ => return Err(Error::new(ErrorKind::InvalidParameter, "invalid value for timeout")),
     };
     let micros = crate::config::parse_duration_micros(text)
         .ok_or_else(|| Error::new(ErrorKind::InvalidParameter, format!("invalid timeout: \"{text}\"")))?;
     Ok(Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
 }
-

@@ -49,15 +49,13 @@ impl Definer<'_> {
                 "cross-database references are not implemented: \"{name}\""
             )));
         }
-        let schema = match &name.schema {
-            Some(schema) => schema.clone(),
-            None => self
-                .search_path
-                .iter()
-                .find(|s| self.catalog.has_schema(s))
-                .cloned()
-                .ok_or_else(|| Error::new(ErrorKind::UndefinedSchema, "no schema has been selected to create in"))?,
-        };
+        let schema =
+            match &name.schema {
+                Some(schema) => schema.clone(),
+                None => self.search_path.iter().find(|s| self.catalog.has_schema(s)).cloned().ok_or_else(
+                    || Error::new(ErrorKind::UndefinedSchema, "no schema has been selected to create in"),
+                )?,
+            };
         if ["pg_catalog", "information_schema", "freshet"].contains(&schema.as_str()) {
             return Err(Error::new(
                 ErrorKind::InsufficientPrivilege,
@@ -66,7 +64,10 @@ impl Definer<'_> {
             .with_detail("System catalog modifications are currently disallowed."));
         }
         if !self.catalog.has_schema(&schema) {
-            return Err(Error::new(ErrorKind::UndefinedSchema, format!("schema \"{schema}\" does not exist")));
+            return Err(Error::new(
+                ErrorKind::UndefinedSchema,
+                format!("schema \"{schema}\" does not exist"),
+            ));
         }
         Ok((schema, name.name.clone()))
     }
@@ -110,7 +111,13 @@ impl Definer<'_> {
         Ok(id)
     }
 
-    fn create_companion(&mut self, of: &Object, name: String, role: &str, columns: Vec<Column>) -> Result<()> {
+    fn create_companion(
+        &mut self,
+        of: &Object,
+        name: String,
+        role: &str,
+        columns: Vec<Column>,
+    ) -> Result<()> {
         let mut companion = self.object(
             &of.schema,
             &name,
@@ -164,7 +171,13 @@ impl Definer<'_> {
                 let columns = object
                     .columns
                     .iter()
-                    .map(|c| Column { nullable: true, default: None, generated: None, comment: None, ..c.clone() })
+                    .map(|c| Column {
+                        nullable: true,
+                        default: None,
+                        generated: None,
+                        comment: None,
+                        ..c.clone()
+                    })
                     .collect();
                 self.create_companion(object, name, "late", columns)
             }
@@ -285,7 +298,8 @@ impl Definer<'_> {
             Some(e) => bind::bind_watermark_delay(&e.ast, &clause.column)?,
             None => 0,
         };
-        let interval = |e: &Option<_>| e.as_ref().map(|e| bind::bind_interval_micros(e, &context)).transpose();
+        let interval =
+            |e: &Option<_>| e.as_ref().map(|e| bind::bind_interval_micros(e, &context)).transpose();
         let late_rows = match &clause.late_rows {
             None => LateRows::To(format!("{relation}$late")),
             Some(LateRowsClause::Drop) => LateRows::Drop,
@@ -339,8 +353,11 @@ impl Definer<'_> {
         }
         let mut columns = self.columns(&stmt.columns)?;
         if let Some(c) = columns.iter().find(|c| c.generated.is_some()) {
-            return Err(Error::unsupported(format!("generated column \"{}\" of a source is not supported", c.name))
-                .with_hint("Compute it in a view over the source."));
+            return Err(Error::unsupported(format!(
+                "generated column \"{}\" of a source is not supported",
+                c.name
+            ))
+            .with_hint("Compute it in a view over the source."));
         }
         let mut spec = SourceSpec {
             connector: connector.clone(),
@@ -350,8 +367,9 @@ impl Definer<'_> {
         };
         if columns.is_empty() {
             let schema = crate::connector::source::derive_columns(&spec)?.ok_or_else(|| {
-                Error::new(ErrorKind::InvalidTableDefinition, "a source needs at least one column")
-                    .with_hint(format!("Connector {} does not know its columns: declare them.", spec.connector))
+                Error::new(ErrorKind::InvalidTableDefinition, "a source needs at least one column").with_hint(
+                    format!("Connector {} does not know its columns: declare them.", spec.connector),
+                )
             })?;
             columns = columns_of(&schema);
         }
@@ -456,14 +474,19 @@ impl Definer<'_> {
         for (i, was) in old.columns.iter().enumerate() {
             match columns.get(i) {
                 None => {
-                    return Err(Error::new(ErrorKind::InvalidTableDefinition, "cannot drop columns from view"));
+                    return Err(Error::new(
+                        ErrorKind::InvalidTableDefinition,
+                        "cannot drop columns from view",
+                    ));
                 }
                 Some(is) if is.name != was.name => {
                     return Err(Error::new(
                         ErrorKind::InvalidTableDefinition,
                         format!("cannot change name of view column \"{}\" to \"{}\"", was.name, is.name),
                     )
-                    .with_hint("Use ALTER VIEW ... RENAME COLUMN ... to change name of view column instead."));
+                    .with_hint(
+                        "Use ALTER VIEW ... RENAME COLUMN ... to change name of view column instead.",
+                    ));
                 }
                 Some(is) if is.pg_type() != was.pg_type() => {
                     return Err(Error::new(
@@ -479,12 +502,20 @@ impl Definer<'_> {
                 Some(_) => {}
             }
         }
-        if let Some(d) = self.catalog.dependents(old.id).iter().find(|o| {
-            matches!(o.body, ObjectBody::MaterializedView { .. } | ObjectBody::Sink { .. })
-        }) {
+        if let Some(d) = self
+            .catalog
+            .dependents(old.id)
+            .iter()
+            .find(|o| matches!(o.body, ObjectBody::MaterializedView { .. } | ObjectBody::Sink { .. }))
+        {
             return Err(Error::new(
                 ErrorKind::DependentObjects,
-                format!("cannot replace view {} because {} {} is maintained from it", old.name, d.kind_name(), d.name),
+                format!(
+                    "cannot replace view {} because {} {} is maintained from it",
+                    old.name,
+                    d.kind_name(),
+                    d.name
+                ),
             )
             .with_hint("Drop the dependent objects first."));
         }
@@ -649,7 +680,11 @@ impl Definer<'_> {
                 None => {
                     let what = stmt.kind.keyword().to_lowercase();
                     return Err(Error::new(
-                        if stmt.kind == ObjectKind::Index { ErrorKind::UndefinedObject } else { ErrorKind::UndefinedTable },
+                        if stmt.kind == ObjectKind::Index {
+                            ErrorKind::UndefinedObject
+                        } else {
+                            ErrorKind::UndefinedTable
+                        },
                         format!("{what} \"{}\" does not exist", name.name),
                     ));
                 }
@@ -660,7 +695,9 @@ impl Definer<'_> {
 
     fn check_kind(&self, kind: ObjectKind, object: &Object) -> Result<()> {
         let fits = match kind {
-            ObjectKind::Table => matches!(object.body, ObjectBody::Table { .. } | ObjectBody::Companion { .. }),
+            ObjectKind::Table => {
+                matches!(object.body, ObjectBody::Table { .. } | ObjectBody::Companion { .. })
+            }
             ObjectKind::Source => matches!(object.body, ObjectBody::Source { .. }),
             ObjectKind::View => matches!(object.body, ObjectBody::View { .. }),
             ObjectKind::MaterializedView => matches!(object.body, ObjectBody::MaterializedView { .. }),
@@ -689,9 +726,11 @@ impl Definer<'_> {
             return Err(Error::new(ErrorKind::UndefinedSchema, message));
         }
         loop {
-            let inside = self.catalog.objects().rev().find(|o| {
-                o.schema == name && !matches!(o.body, ObjectBody::Companion { .. })
-            });
+            let inside = self
+                .catalog
+                .objects()
+                .rev()
+                .find(|o| o.schema == name && !matches!(o.body, ObjectBody::Companion { .. }));
             match inside.cloned() {
                 Some(object) if stmt.cascade => self.drop_tree(&object, true)?,
                 Some(object) => {
@@ -783,7 +822,9 @@ impl Definer<'_> {
                 if let Some(user) = self.catalog.dependents(object.id).iter().find(|o| {
                     matches!(
                         o.body,
-                        ObjectBody::View { .. } | ObjectBody::MaterializedView { .. } | ObjectBody::Sink { .. }
+                        ObjectBody::View { .. }
+                            | ObjectBody::MaterializedView { .. }
+                            | ObjectBody::Sink { .. }
                     )
                 }) {
                     return Err(Error::unsupported(format!(
@@ -809,8 +850,11 @@ impl Definer<'_> {
                 Ok(())
             }
             AlterAction::Owner(_) => Ok(()),
-            _ => Err(Error::unsupported(format!("this form of ALTER {} is not supported", stmt.kind.keyword()))
-                .with_hint("Supported: RENAME TO.")),
+            _ => Err(Error::unsupported(format!(
+                "this form of ALTER {} is not supported",
+                stmt.kind.keyword()
+            ))
+            .with_hint("Supported: RENAME TO.")),
         }
     }
 
@@ -877,7 +921,9 @@ fn position(columns: &[Column], name: &str) -> Option<usize> {
 fn no_options(options: &Options) -> Result<()> {
     match options.iter().next() {
         None => Ok(()),
-        Some((name, _)) => Err(Error::new(ErrorKind::InvalidParameter, format!("unrecognized parameter \"{name}\""))),
+        Some((name, _)) => {
+            Err(Error::new(ErrorKind::InvalidParameter, format!("unrecognized parameter \"{name}\"")))
+        }
     }
 }
 
@@ -885,6 +931,8 @@ fn no_options(options: &Options) -> Result<()> {
 fn view_options(options: &Options) -> Result<()> {
     match options.iter().next() {
         None => Ok(()),
-        Some((name, _)) => Err(Error::unsupported(format!("option \"{name}\" of a materialized view is not supported"))),
+        Some((name, _)) => {
+            Err(Error::unsupported(format!("option \"{name}\" of a materialized view is not supported")))
+        }
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use tracing::{error, warn};
 
 use crate::catalog::{Object, ObjectBody};
-use crate::coord::{World, recover};
 use crate::coord::command::{DdlOp, DdlRecord, Reply};
 use crate::coord::epoch::{Coordinator, OpenEpoch};
 use crate::coord::hydrate::{Destination, Hydration};
 use crate::coord::ingest::SourceState;
 use crate::coord::watermark::WatermarkTracker;
+use crate::coord::{World, recover};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::log::{LogEntry, LogRecord};
 use crate::store::relation::Relation;
@@ -111,10 +111,9 @@ impl Coordinator {
         let maintained = match object.body {
             ObjectBody::MaterializedView { .. } => true,
             // A view's errors are written by the workers that write the view.
-            ObjectBody::Companion { of, .. } => self
-                .catalog
-                .get(of)
-                .is_some_and(|o| matches!(o.body, ObjectBody::MaterializedView { .. } | ObjectBody::Sink { .. })),
+            ObjectBody::Companion { of, .. } => self.catalog.get(of).is_some_and(|o| {
+                matches!(o.body, ObjectBody::MaterializedView { .. } | ObjectBody::Sink { .. })
+            }),
             _ => false,
         };
         let partitions = if maintained { self.shared.workers } else { 1 };

@@ -49,7 +49,9 @@ impl Session {
         let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let change = self.change_of(&table, dml, batches)?;
         let answer = match (&returning, &dml.returning) {
-            (Some(exprs), Some(r)) => Some((evaluate_returning(exprs, dml, &change.shown)?, r.columns.clone())),
+            (Some(exprs), Some(r)) => {
+                Some((evaluate_returning(exprs, dml, &change.shown)?, r.columns.clone()))
+            }
             _ => None,
         };
         self.write(&table, change.writes)?;
@@ -121,10 +123,7 @@ impl Session {
             if let Some(row) = (0..held.len()).find(|i| held.is_valid(*i) && !held.value(*i)) {
                 return Err(Error::new(
                     ErrorKind::CheckViolation,
-                    format!(
-                        "new row for relation \"{}\" violates check constraint \"{name}\"",
-                        table.name
-                    ),
+                    format!("new row for relation \"{}\" violates check constraint \"{name}\"", table.name),
                 )
                 .with_detail(format!("Failing row contains ({}).", rows::describe(batch, row)))
                 .with_table(table.schema.clone(), table.name.clone())
@@ -170,8 +169,7 @@ impl Session {
         let shared = self.shared().clone();
         for name in &truncate.tables {
             let catalog = self.transaction().catalog(&shared);
-            let table =
-                ddl::find(&catalog, &self.search_path(), name).ok_or_else(|| ddl::undefined(name))?;
+            let table = ddl::find(&catalog, &self.search_path(), name).ok_or_else(|| ddl::undefined(name))?;
             if !matches!(table.body, ObjectBody::Table { .. }) {
                 return Err(Error::new(
                     ErrorKind::WrongObjectType,
@@ -216,7 +214,10 @@ fn evaluate_returning(exprs: &[Expr], dml: &BoundDml, shown: &[RecordBatch]) -> 
 }
 
 /// Casts a column to the type it is stored in, if it is not of it already.
-pub(super) fn stored(array: &dyn Array, wanted: &arrow::datatypes::DataType) -> Result<arrow::array::ArrayRef> {
+pub(super) fn stored(
+    array: &dyn Array,
+    wanted: &arrow::datatypes::DataType,
+) -> Result<arrow::array::ArrayRef> {
     let options = compute::CastOptions { safe: false, ..Default::default() };
     Ok(compute::cast_with_options(array, wanted, &options)?)
 }

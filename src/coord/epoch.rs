@@ -155,7 +155,8 @@ impl Coordinator {
         let idle = self.trackers.values().filter_map(|t| t.next_idle()).map(|e| e.as_time()).min();
         let timer = [self.next_timer, idle, self.hub.next_tick()].into_iter().flatten().min();
         let now = self.shared.clock.now();
-        let timer = timer.map(|t| Duration::from_micros(u64::try_from(t.0.saturating_sub(now.0)).unwrap_or(0)));
+        let timer =
+            timer.map(|t| Duration::from_micros(u64::try_from(t.0.saturating_sub(now.0)).unwrap_or(0)));
         let sync = self.unsynced_since.map(|since| SYNC_INTERVAL.saturating_sub(since.elapsed()));
         [timer, sync].into_iter().flatten().min()
     }
@@ -260,7 +261,13 @@ impl Coordinator {
     }
 
     /// Applies a change to a relation, unseen until the epoch is published.
-    pub(super) fn put(&mut self, open: &mut OpenEpoch, id: ObjectId, change: ZBatch, logged: bool) -> Result<()> {
+    pub(super) fn put(
+        &mut self,
+        open: &mut OpenEpoch,
+        id: ObjectId,
+        change: ZBatch,
+        logged: bool,
+    ) -> Result<()> {
         if change.is_empty() {
             return Ok(());
         }
@@ -508,7 +515,9 @@ impl Coordinator {
             (self.catalog, self.relations, self.trackers) = saved;
             self.publish_world();
             if let Some(reply) = reply {
-                drop(reply.send(Err(Error::new(ErrorKind::DiskFull, "the log could not take the definition"))));
+                drop(
+                    reply.send(Err(Error::new(ErrorKind::DiskFull, "the log could not take the definition"))),
+                );
             }
             return;
         }

@@ -45,11 +45,15 @@ impl Session {
         };
         if explain.format == ExplainFormat::Json {
             let lines: Vec<&str> = text.lines().collect();
-            let json = serde_json::json!([{ "Plan": { "Node Type": "Freshet", "Output": [], "Lines": lines } }]);
+            let json =
+                serde_json::json!([{ "Plan": { "Node Type": "Freshet", "Output": [], "Lines": lines } }]);
             let column = OutputColumn::computed("QUERY PLAN", self.explain_type(explain));
-            let outcome = text_rows(&["QUERY PLAN"], vec![vec![Some(json.to_string())]], RowsTag::plain("EXPLAIN"))?;
+            let outcome =
+                text_rows(&["QUERY PLAN"], vec![vec![Some(json.to_string())]], RowsTag::plain("EXPLAIN"))?;
             return Ok(match outcome {
-                Outcome::Rows { stream, tag, .. } => Outcome::Rows { columns: vec![column].into(), stream, tag },
+                Outcome::Rows { stream, tag, .. } => {
+                    Outcome::Rows { columns: vec![column].into(), stream, tag }
+                }
                 other => other,
             });
         }
@@ -74,7 +78,9 @@ impl Session {
                 let parsed = parsed.into_iter().next().ok_or_else(|| Error::internal("no statement"))?;
                 self.explain_query(&Parsed::new(parsed), explain).await
             }
-            ObjectBody::Index { .. } | ObjectBody::Table { .. } | ObjectBody::Source { .. }
+            ObjectBody::Index { .. }
+            | ObjectBody::Table { .. }
+            | ObjectBody::Source { .. }
             | ObjectBody::Companion { .. } => Err(Error::new(
                 ErrorKind::WrongObjectType,
                 format!("{} \"{}\" has no plan", object.kind_name(), object.name),
@@ -194,14 +200,14 @@ impl Session {
             return Ok(line);
         }
         // Parameters have no values here: NULLs of their types let the plan be shown.
-        let nulls = params
-            .iter()
-            .map(|t| Ok(ScalarValue::try_from(&t.arrow())?))
-            .collect::<Result<Vec<_>>>()?;
+        let nulls =
+            params.iter().map(|t| Ok(ScalarValue::try_from(&t.arrow())?)).collect::<Result<Vec<_>>>()?;
         let plan = bind::substitute_params(plan, &nulls, nulls.len())?;
         if explain.analyze {
             if !matches!(parsed.statement(), Statement::Query(_)) {
-                return Err(Error::unsupported("EXPLAIN ANALYZE of a statement that writes is not supported"));
+                return Err(Error::unsupported(
+                    "EXPLAIN ANALYZE of a statement that writes is not supported",
+                ));
             }
             let started = Instant::now();
             let mut stream = self.run_plan(plan.clone(), &snapshot)?;
@@ -255,4 +261,3 @@ fn describe_lookup(point: &PointLookup, catalog: &crate::catalog::Catalog) -> Op
         point.columns.iter().filter_map(|c| object.columns.get(*c)).map(|c| c.name.as_str()).collect();
     Some(format!("Index Lookup on {} by ({}), {} key(s)", object.name, names.join(", "), point.keys.len()))
 }
-

@@ -12,9 +12,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arrow::array::{
-    ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -175,13 +173,8 @@ fn read_loop(
     let mut last_status = "running".to_string();
     let mut reader: Option<Box<dyn SourceReader>> = None;
     let send = |batches, dead_letters, status: &str| {
-        let ingest = Ingest {
-            source: id,
-            batches,
-            dead_letters,
-            status: status.to_string(),
-            done: done.clone(),
-        };
+        let ingest =
+            Ingest { source: id, batches, dead_letters, status: status.to_string(), done: done.clone() };
         commands.send(Command::Ingest(ingest)).is_ok()
     };
     while !stop.load(Ordering::SeqCst) {
@@ -330,8 +323,13 @@ impl Replay {
     /// from it.
     pub fn advance(&mut self, source: ObjectId, target: &Binding) -> Result<Ingest> {
         let (done, _) = mpsc::channel();
-        let mut ingest =
-            Ingest { source, batches: Vec::new(), dead_letters: Vec::new(), status: "recovering".into(), done };
+        let mut ingest = Ingest {
+            source,
+            batches: Vec::new(),
+            dead_letters: Vec::new(),
+            status: "recovering".into(),
+            done,
+        };
         for (partition, goal) in target {
             self.rows_up_to(partition, goal, &mut ingest)?;
             self.letters_up_to(partition, goal, &mut ingest)?;

@@ -64,49 +64,88 @@ use Type::{Bool, Int, Text, Time};
 const RELATIONS: &[Relation] = &[
     Relation {
         name: "epochs",
-        columns: &[("epoch", Int), ("closed_at", Time), ("epochs_closed", Int), ("changes_taken_in", Int),
-            ("last_step_us", Int), ("longest_step_us", Int)],
+        columns: &[
+            ("epoch", Int),
+            ("closed_at", Time),
+            ("epochs_closed", Int),
+            ("changes_taken_in", Int),
+            ("last_step_us", Int),
+            ("longest_step_us", Int),
+        ],
     },
     Relation {
         name: "operators",
-        columns: &[("object", Text), ("object_id", Int), ("node", Int), ("operator", Text),
-            ("rows_in", Int), ("rows_out", Int), ("state_rows", Int), ("state_bytes", Int), ("busy_us", Int)],
+        columns: &[
+            ("object", Text),
+            ("object_id", Int),
+            ("node", Int),
+            ("operator", Text),
+            ("rows_in", Int),
+            ("rows_out", Int),
+            ("state_rows", Int),
+            ("state_bytes", Int),
+            ("busy_us", Int),
+        ],
     },
     Relation {
         name: "relations",
-        columns: &[("schema", Text), ("name", Text), ("kind", Text), ("object_id", Int), ("rows", Int),
-            ("bytes", Int), ("chunks", Int)],
+        columns: &[
+            ("schema", Text),
+            ("name", Text),
+            ("kind", Text),
+            ("object_id", Int),
+            ("rows", Int),
+            ("bytes", Int),
+            ("chunks", Int),
+        ],
     },
     Relation {
         name: "sessions",
         columns: &[("pid", Int), ("user", Text), ("application_name", Text), ("connected_at", Time)],
     },
-    Relation {
-        name: "settings",
-        columns: &[("name", Text), ("value", Text), ("description", Text)],
-    },
+    Relation { name: "settings", columns: &[("name", Text), ("value", Text), ("description", Text)] },
     Relation {
         name: "source_partitions",
         columns: &[("source", Text), ("partition", Text), ("offset", Text), ("rows", Int), ("errors", Int)],
     },
     Relation {
         name: "sources",
-        columns: &[("schema", Text), ("name", Text), ("connector", Text), ("status", Text), ("rows", Int),
-            ("errors", Int), ("watermark", Time)],
+        columns: &[
+            ("schema", Text),
+            ("name", Text),
+            ("connector", Text),
+            ("status", Text),
+            ("rows", Int),
+            ("errors", Int),
+            ("watermark", Time),
+        ],
     },
-    Relation {
-        name: "subscriptions",
-        columns: &[("id", Int), ("relation", Text), ("bytes_waiting", Int)],
-    },
+    Relation { name: "subscriptions", columns: &[("id", Int), ("relation", Text), ("bytes_waiting", Int)] },
     Relation {
         name: "view_freshness",
-        columns: &[("schema", Text), ("name", Text), ("epoch", Int), ("fresh_as_of", Time), ("hydrating", Bool),
-            ("failed", Bool)],
+        columns: &[
+            ("schema", Text),
+            ("name", Text),
+            ("epoch", Int),
+            ("fresh_as_of", Time),
+            ("hydrating", Bool),
+            ("failed", Bool),
+        ],
     },
     Relation {
         name: "views",
-        columns: &[("schema", Text), ("name", Text), ("status", Text), ("error_code", Text), ("error", Text),
-            ("rows", Int), ("state_rows", Int), ("state_bytes", Int), ("errors", Int), ("hydration_us", Int)],
+        columns: &[
+            ("schema", Text),
+            ("name", Text),
+            ("status", Text),
+            ("error_code", Text),
+            ("error", Text),
+            ("rows", Int),
+            ("state_rows", Int),
+            ("state_bytes", Int),
+            ("errors", Int),
+            ("hydration_us", Int),
+        ],
     },
 ];
 
@@ -197,18 +236,26 @@ fn batch(relation: &Relation, rows: &[Vec<Value>]) -> Result<RecordBatch> {
                 _ => None,
             };
             match t {
-                Text => Arc::new(rows.iter().map(|r| match r.get(i) {
-                    Some(Value::T(s)) => Some(s.as_str()),
-                    _ => None,
-                }).collect::<StringArray>()),
+                Text => Arc::new(
+                    rows.iter()
+                        .map(|r| match r.get(i) {
+                            Some(Value::T(s)) => Some(s.as_str()),
+                            _ => None,
+                        })
+                        .collect::<StringArray>(),
+                ),
                 Int => Arc::new(rows.iter().map(number).collect::<Int64Array>()),
-                Time => {
-                    Arc::new(rows.iter().map(number).collect::<TimestampMicrosecondArray>().with_timezone(UTC))
-                }
-                Bool => Arc::new(rows.iter().map(|r| match r.get(i) {
-                    Some(Value::B(b)) => Some(*b),
-                    _ => None,
-                }).collect::<BooleanArray>()),
+                Time => Arc::new(
+                    rows.iter().map(number).collect::<TimestampMicrosecondArray>().with_timezone(UTC),
+                ),
+                Bool => Arc::new(
+                    rows.iter()
+                        .map(|r| match r.get(i) {
+                            Some(Value::B(b)) => Some(*b),
+                            _ => None,
+                        })
+                        .collect::<BooleanArray>(),
+                ),
             }
         })
         .collect();
@@ -240,14 +287,19 @@ pub fn rows(name: &str, from: &Sources<'_>) -> Result<RecordBatch> {
             .flat_map(|d| d.nodes.iter().map(|n| operator(d.id, n, &from.world.catalog)))
             .collect(),
         "relations" => relations(from),
-        "sessions" => from.server.sessions().into_iter().map(|s| {
-            vec![
-                Value::N(i64::from(s.pid)),
-                s.user.into(),
-                s.application_name.into(),
-                Value::N(s.connected_at.0),
-            ]
-        }).collect(),
+        "sessions" => from
+            .server
+            .sessions()
+            .into_iter()
+            .map(|s| {
+                vec![
+                    Value::N(i64::from(s.pid)),
+                    s.user.into(),
+                    s.application_name.into(),
+                    Value::N(s.connected_at.0),
+                ]
+            })
+            .collect(),
         "settings" => from
             .settings
             .rows()
@@ -359,11 +411,7 @@ fn sources(from: &Sources<'_>) -> Vec<Vec<Value>> {
 }
 
 fn views<'a>(from: &'a Sources<'_>) -> impl Iterator<Item = Arc<Object>> + 'a {
-    from.world
-        .catalog
-        .objects()
-        .filter(|o| matches!(o.body, ObjectBody::MaterializedView { .. }))
-        .cloned()
+    from.world.catalog.objects().filter(|o| matches!(o.body, ObjectBody::MaterializedView { .. })).cloned()
 }
 
 fn freshness(v: &Object, from: &Sources<'_>) -> Vec<Value> {
@@ -390,9 +438,7 @@ fn view(v: &Object, from: &Sources<'_>) -> Vec<Value> {
         (None, true) => "hydrating",
         (None, false) => "running",
     };
-    let count = |id: Option<ObjectId>| {
-        id.and_then(|id| from.world.relations.get(&id)).map(|r| r.row_count())
-    };
+    let count = |id: Option<ObjectId>| id.and_then(|id| from.world.relations.get(&id)).map(|r| r.row_count());
     vec![
         v.schema.as_str().into(),
         v.name.as_str().into(),

@@ -137,9 +137,9 @@ impl Shared {
 
     /// Sends a request; fails when the server is shutting down.
     pub fn send(&self, command: Command) -> Result<()> {
-        self.commands.send(command).map_err(|_| {
-            Error::new(ErrorKind::AdminShutdown, "the server is shutting down")
-        })
+        self.commands
+            .send(command)
+            .map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))
     }
 }
 

@@ -291,10 +291,18 @@ impl Coordinator {
     }
 
     /// Plans a view or sink again and queues it for filling.
-    fn restore_dataflow(&mut self, object: &Object, context: fn(&Catalog, &[String]) -> BindContext<'static>) {
+    fn restore_dataflow(
+        &mut self,
+        object: &Object,
+        context: fn(&Catalog, &[String]) -> BindContext<'static>,
+    ) {
         let (query, emit) = match &object.body {
-            ObjectBody::MaterializedView { query, emit_on_window_close: true, .. } => (query, Emit::OnWindowClose),
-            ObjectBody::MaterializedView { query, .. } | ObjectBody::Sink { query, .. } => (query, Emit::OnUpdate),
+            ObjectBody::MaterializedView { query, emit_on_window_close: true, .. } => {
+                (query, Emit::OnWindowClose)
+            }
+            ObjectBody::MaterializedView { query, .. } | ObjectBody::Sink { query, .. } => {
+                (query, Emit::OnUpdate)
+            }
             _ => return,
         };
         let planned = bind::bind_query_text(query, &context(&self.catalog, &object.search_path))

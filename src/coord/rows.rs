@@ -31,7 +31,8 @@ pub fn of_constant_plan(plan: &LogicalPlan, input: Option<&RecordBatch>) -> Resu
         LogicalPlan::Values(v) => {
             let none = DFSchema::empty();
             let one = one_row()?;
-            let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(v.values.len()); v.schema.fields().len()];
+            let mut columns: Vec<Vec<ArrayRef>> =
+                vec![Vec::with_capacity(v.values.len()); v.schema.fields().len()];
             for row in &v.values {
                 for (column, (expr, field)) in columns.iter_mut().zip(row.iter().zip(v.schema.fields())) {
                     let value = ScalarExpr::compile(expr, &none)?.evaluate(&one)?;

@@ -13,17 +13,17 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use crate::catalog::{ObjectBody, ObjectId};
 use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
-use crate::coord::{Shared, introspect};
 use crate::coord::session::{Parsed, Session};
 use crate::coord::transaction::Snapshot;
+use crate::coord::{Shared, introspect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::read;
 use crate::read::query::{Limits, QueryStream, Resolver};
+use crate::sql::bind::dml::BoundDml;
 use crate::sql::bind::{self, BoundQuery};
+use crate::sql::point;
 use crate::sql::point::{KeyValue, PointLookup};
 use crate::sql::statement::{CopyObject, CursorSource, Statement};
-use crate::sql::bind::dml::BoundDml;
-use crate::sql::point;
 use crate::store::relation::Relation;
 use crate::types::PgType;
 
@@ -74,8 +74,7 @@ impl Session {
         {
             return Ok(known);
         }
-        let param_types =
-            given.iter().map(|oid| (*oid != 0).then(|| PgType::of(*oid))).collect::<Vec<_>>();
+        let param_types = given.iter().map(|oid| (*oid != 0).then(|| PgType::of(*oid))).collect::<Vec<_>>();
         let mut context = self.bind_context(param_types);
         context.text = parsed.whole.as_deref().map(str::to_string);
         let bound = match parsed.statement() {
@@ -100,10 +99,8 @@ impl Session {
 
     /// Parameter and result types.
     pub(super) fn describe_inner(&mut self, parsed: &Arc<Parsed>, given: &[u32]) -> Result<Description> {
-        let no_params = |columns: Vec<OutputColumn>| Description {
-            params: Vec::new(),
-            columns: Some(columns.into()),
-        };
+        let no_params =
+            |columns: Vec<OutputColumn>| Description { params: Vec::new(), columns: Some(columns.into()) };
         match parsed.statement() {
             Statement::Query(query) => {
                 if let Some(answer) = self.catalog_description(query, given)? {
@@ -111,10 +108,9 @@ impl Session {
                 }
                 let prepared = self.bound(parsed, given)?;
                 match &prepared.bound {
-                    Bound::Query { query, columns, .. } => Ok(Description {
-                        params: query.param_types.clone(),
-                        columns: Some(columns.clone()),
-                    }),
+                    Bound::Query { query, columns, .. } => {
+                        Ok(Description { params: query.param_types.clone(), columns: Some(columns.clone()) })
+                    }
                     Bound::Dml(_) => Err(Error::internal("a query bound as DML")),
                 }
             }
@@ -208,10 +204,7 @@ impl Session {
         stats: Option<introspect::Stats>,
     ) -> Result<QueryStream> {
         let resolver = self.resolver(snapshot, stats)?;
-        let limits = Limits {
-            memory_bytes: self.server.inner.settings.query_memory_limit(),
-            spill: None,
-        };
+        let limits = Limits { memory_bytes: self.server.inner.settings.query_memory_limit(), spill: None };
         read::query::start(
             plan,
             &resolver,
@@ -247,7 +240,13 @@ impl Session {
             own.insert(id, Arc::new(relation));
         }
         let created = transaction.created_relations();
-        Ok(SessionResolver { snapshot: snapshot.clone(), own, created, session: self.resolver_parts(), stats })
+        Ok(SessionResolver {
+            snapshot: snapshot.clone(),
+            own,
+            created,
+            session: self.resolver_parts(),
+            stats,
+        })
     }
 
     fn resolver_parts(&self) -> ResolverParts {
@@ -278,10 +277,7 @@ impl Resolver for SessionResolver {
     fn relation(&self, id: ObjectId) -> Result<Arc<Relation>> {
         if let Some(r) = self.own.get(&id).or_else(|| self.snapshot.world.relations.get(&id)) {
             if let Some(object) = self.snapshot.world.catalog.get(id)
-                && matches!(
-                    object.body,
-                    crate::catalog::ObjectBody::Source { keeps_history: false, .. }
-                )
+                && matches!(object.body, crate::catalog::ObjectBody::Source { keeps_history: false, .. })
             {
                 return Err(Error::new(
                     ErrorKind::ObjectNotInState,
@@ -311,8 +307,7 @@ fn raise_view_errors(reads: &[ObjectId], snapshot: &Snapshot, shared: &Shared) -
     let catalog = &snapshot.world.catalog;
     for id in reads {
         let Some(errors) = shared.companion(catalog, *id, "errors") else { continue };
-        let is_view =
-            catalog.get(*id).is_some_and(|o| matches!(o.body, ObjectBody::MaterializedView { .. }));
+        let is_view = catalog.get(*id).is_some_and(|o| matches!(o.body, ObjectBody::MaterializedView { .. }));
         let Some(relation) = snapshot.world.relations.get(&errors).filter(|_| is_view) else { continue };
         let batches = relation.snapshot(snapshot.pin.epoch()).batches(Some(&[0, 1]))?;
         let Some(first) = batches.iter().find(|b| b.num_rows() > 0) else { continue };

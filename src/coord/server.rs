@@ -18,9 +18,8 @@ use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::{ServerSettings, SessionSettings};
 use crate::coord::backend::{
-    OutputColumn,
-    Backend, BackendSession, CancelHandle, ConnectParams, Description, Notice, Outcome, ParsedStatement,
-    TransactionStatus,
+    Backend, BackendSession, CancelHandle, ConnectParams, Description, Notice, Outcome, OutputColumn,
+    ParsedStatement, TransactionStatus,
 };
 use crate::coord::command::Command;
 use crate::coord::recover::{self, Parts};
@@ -214,8 +213,11 @@ impl Server {
             match tokio::time::timeout(within, done).await {
                 Ok(_) => {}
                 Err(_) => {
-                    return Err(Error::new(ErrorKind::AdminShutdown, "the last epoch was not closed in time")
-                        .with_hint("Nothing acknowledged is lost; the next start recovers it from the log."));
+                    return Err(Error::new(
+                        ErrorKind::AdminShutdown,
+                        "the last epoch was not closed in time",
+                    )
+                    .with_hint("Nothing acknowledged is lost; the next start recovers it from the log."));
                 }
             }
         }

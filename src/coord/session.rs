@@ -11,18 +11,20 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Catalog, ObjectId};
 use crate::catalog::object::DATABASE;
+use crate::catalog::{Catalog, ObjectId};
 use crate::config::SessionSettings;
+use crate::coord::Shared;
+use crate::coord::backend::{
+    CancelHandle, ConnectParams, Description, Notice, Outcome, RowsTag, StatementStore, TransactionStatus,
+};
 use crate::coord::command::{Command, DdlOp, TableWrite};
 use crate::coord::copy::CopiedRows;
 use crate::coord::cursor::Cursor;
 use crate::coord::ddl::Definer;
-use crate::coord::backend::{CancelHandle, ConnectParams, Description, Notice, Outcome, RowsTag, StatementStore, TransactionStatus};
 use crate::coord::select::Prepared;
-use crate::coord::transaction::Transaction;
-use crate::coord::Shared;
 use crate::coord::server::Server;
+use crate::coord::transaction::Transaction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::bind::BindContext;
 use crate::sql::statement::{
@@ -111,7 +113,12 @@ impl std::ops::Drop for Session {
 }
 
 impl Session {
-    pub(super) fn new(server: Server, params: ConnectParams, settings: SessionSettings, handle: CancelHandle) -> Self {
+    pub(super) fn new(
+        server: Server,
+        params: ConnectParams,
+        settings: SessionSettings,
+        handle: CancelHandle,
+    ) -> Self {
         Session {
             server,
             pid: params.pid,
@@ -301,11 +308,7 @@ impl Session {
         Ok(last)
     }
 
-    async fn send_commit(
-        &mut self,
-        ddl: Vec<DdlOp>,
-        writes: Vec<TableWrite>,
-    ) -> Result<Epoch> {
+    async fn send_commit(&mut self, ddl: Vec<DdlOp>, writes: Vec<TableWrite>) -> Result<Epoch> {
         let views: Vec<ObjectId> = ddl
             .iter()
             .filter_map(|op| match op {
@@ -510,7 +513,9 @@ impl Session {
             () = cancel.cancelled(), if !is_commit => Err(handle.error()),
             result = work => result,
         };
-        if let Ok(Outcome::Rows { tag: RowsTag { live: true, .. }, .. } | Outcome::CopyOut { live: true, .. }) = &result
+        if let Ok(
+            Outcome::Rows { tag: RowsTag { live: true, .. }, .. } | Outcome::CopyOut { live: true, .. },
+        ) = &result
         {
             // Endless results have all the time.
             handle.set_timeout(None);
@@ -530,7 +535,11 @@ impl Session {
         result
     }
 
-    pub(super) async fn dispatch(&mut self, parsed: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
+    pub(super) async fn dispatch(
+        &mut self,
+        parsed: &Arc<Parsed>,
+        params: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
         match parsed.statement() {
             Statement::Begin { start, modes } => self.begin(*start, modes),
             Statement::Commit { chain } => self.commit_statement(*chain).await,
@@ -550,7 +559,9 @@ impl Session {
                 Ok(command("ROLLBACK"))
             }
             Statement::Query(_) => self.select(parsed, params).await,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => self.dml(parsed, params).await,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                self.dml(parsed, params).await
+            }
             Statement::Truncate(truncate) => self.truncate(truncate),
             Statement::Copy(copy) => self.copy(copy).await,
             Statement::Set(set) => self.set(set),

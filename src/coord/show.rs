@@ -28,11 +28,7 @@ pub(super) fn text_rows(names: &[&str], rows: Vec<Vec<Option<String>>>, tag: Row
         })
         .collect();
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
-    Ok(Outcome::Rows {
-        columns: columns.into(),
-        stream: Box::pin(futures::stream::iter([Ok(batch)])),
-        tag,
-    })
+    Ok(Outcome::Rows { columns: columns.into(), stream: Box::pin(futures::stream::iter([Ok(batch)])), tag })
 }
 
 /// The column names that SHOW of a kind gives.
@@ -122,9 +118,10 @@ impl Session {
                 })
                 .collect(),
             ShowKind::Columns => {
-                let name = show.from.as_ref().ok_or_else(|| {
-                    Error::new(ErrorKind::Syntax, "SHOW COLUMNS needs FROM and a relation")
-                })?;
+                let name = show
+                    .from
+                    .as_ref()
+                    .ok_or_else(|| Error::new(ErrorKind::Syntax, "SHOW COLUMNS needs FROM and a relation"))?;
                 let object = ddl::find(&catalog, &path, name).ok_or_else(|| ddl::undefined(name))?;
                 object
                     .columns
@@ -166,8 +163,7 @@ impl Session {
     pub(super) fn show_create(&mut self, kind: ObjectKind, name: &Name) -> Result<Outcome> {
         let shared = self.shared().clone();
         let catalog = self.transaction().catalog(&shared);
-        let object =
-            ddl::find(&catalog, &self.search_path(), name).ok_or_else(|| ddl::undefined(name))?;
+        let object = ddl::find(&catalog, &self.search_path(), name).ok_or_else(|| ddl::undefined(name))?;
         if !is_kind(kind, &object) {
             return Err(Error::new(
                 ErrorKind::WrongObjectType,
@@ -206,11 +202,15 @@ impl Session {
     /// A prepared statement by name.
     pub(super) fn prepared(&self, name: &str) -> Result<(Arc<Parsed>, Arc<Prepared>)> {
         let missing = || {
-            Error::new(ErrorKind::InvalidStatementName, format!("prepared statement \"{name}\" does not exist"))
+            Error::new(
+                ErrorKind::InvalidStatementName,
+                format!("prepared statement \"{name}\" does not exist"),
+            )
         };
         let prepared = self.statements.get(name).ok_or_else(missing)?;
         let statement = prepared.statement.clone().ok_or_else(missing)?;
-        let parsed = statement.downcast::<Parsed>().map_err(|_| Error::internal("a foreign prepared statement"))?;
+        let parsed =
+            statement.downcast::<Parsed>().map_err(|_| Error::internal("a foreign prepared statement"))?;
         Ok((parsed, prepared))
     }
 
@@ -221,7 +221,11 @@ impl Session {
                 ErrorKind::Syntax,
                 format!("wrong number of parameters for prepared statement \"{}\"", execute.name),
             )
-            .with_detail(format!("Expected {} parameters but got {}.", types.len(), execute.args.len())));
+            .with_detail(format!(
+                "Expected {} parameters but got {}.",
+                types.len(),
+                execute.args.len()
+            )));
         }
         let context = self.bind_context(Vec::new());
         execute.args.iter().zip(types).map(|(arg, t)| bind::evaluate_as(arg, *t, &context)).collect()
@@ -270,7 +274,8 @@ fn index_row(
         return None;
     }
     let table = catalog.get(*table)?;
-    let key: Vec<&str> = columns.iter().filter_map(|c| table.columns.get(*c)).map(|c| c.name.as_str()).collect();
+    let key: Vec<&str> =
+        columns.iter().filter_map(|c| table.columns.get(*c)).map(|c| c.name.as_str()).collect();
     Some(vec![
         Some(object.name.clone()),
         Some(table.name.clone()),

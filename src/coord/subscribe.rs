@@ -94,7 +94,9 @@ impl Hub {
 
     /// (subscriber, relation, bytes waiting) of each subscription.
     pub fn list(&self) -> impl Iterator<Item = (u64, ObjectId, usize)> + '_ {
-        self.entries.values().map(|e| (e.subscriber.id, e.object, e.subscriber.waiting.load(Ordering::Relaxed)))
+        self.entries
+            .values()
+            .map(|e| (e.subscriber.id, e.object, e.subscriber.waiting.load(Ordering::Relaxed)))
     }
 
     /// Tells everyone concerned of a closed epoch.

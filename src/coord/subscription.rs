@@ -52,7 +52,11 @@ impl Envelop {
         let time = if materialize { DataType::Decimal128(38, 0) } else { DataType::Int64 };
         let mut fields = vec![Field::new(Self::name(materialize, "timestamp", "epoch"), time, true)];
         if progress {
-            fields.push(Field::new(Self::name(materialize, "progressed", "progressed"), DataType::Boolean, true));
+            fields.push(Field::new(
+                Self::name(materialize, "progressed", "progressed"),
+                DataType::Boolean,
+                true,
+            ));
         }
         fields.push(Field::new(Self::name(materialize, "diff", "diff"), DataType::Int64, true));
         for (field, column) in rows.fields().iter().zip(columns) {
@@ -80,7 +84,8 @@ impl Envelop {
 
     fn time(&self, epoch: Epoch, rows: usize) -> Result<ArrayRef> {
         if self.materialize {
-            let array = Decimal128Array::from_value(i128::from(epoch.0), rows).with_precision_and_scale(38, 0)?;
+            let array =
+                Decimal128Array::from_value(i128::from(epoch.0), rows).with_precision_and_scale(38, 0)?;
             return Ok(Arc::new(array));
         }
         Ok(Arc::new(Int64Array::from_value(epoch.as_time().0, rows)))
@@ -329,8 +334,9 @@ impl Session {
                 reply,
             },
         })?;
-        let since =
-            answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))??;
+        let since = answer
+            .await
+            .map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))??;
         let mut stream = Stream {
             ready: VecDeque::new(),
             queue: receiver,

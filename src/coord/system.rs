@@ -66,8 +66,7 @@ fn server_relations() -> Vec<ServerRelation> {
     introspect::names()
         .filter_map(|name| {
             let schema = tables.relation(introspect::SCHEMA, name)?;
-            let columns =
-                schema.fields().iter().map(|f| (f.name().clone(), PgType::of_field(f))).collect();
+            let columns = schema.fields().iter().map(|f| (f.name().clone(), PgType::of_field(f))).collect();
             Some(ServerRelation { schema: introspect::SCHEMA.to_string(), name: name.to_string(), columns })
         })
         .collect()
@@ -112,7 +111,11 @@ impl Session {
     }
 
     /// The types of a query that the catalog's evaluator answers.
-    pub(super) fn catalog_description(&mut self, query: &Query, given: &[u32]) -> Result<Option<Description>> {
+    pub(super) fn catalog_description(
+        &mut self,
+        query: &Query,
+        given: &[u32],
+    ) -> Result<Option<Description>> {
         let shared = self.shared().clone();
         let catalog = self.transaction().catalog(&shared);
         if !system::is_catalog_query(query, &catalog, &self.search_path()) {
@@ -125,7 +128,11 @@ impl Session {
     }
 
     /// The answer to a question about the catalog.
-    pub(super) fn catalog_answer(&mut self, query: &Query, params: &[ScalarValue]) -> Result<Option<Outcome>> {
+    pub(super) fn catalog_answer(
+        &mut self,
+        query: &Query,
+        params: &[ScalarValue],
+    ) -> Result<Option<Outcome>> {
         let shared = self.shared().clone();
         let catalog = self.transaction().catalog(&shared);
         if !system::is_catalog_query(query, &catalog, &self.search_path()) {

@@ -3,7 +3,6 @@
 //! Reads stay at the epoch pinned by the first statement and see the transaction's own writes on top. Nothing leaves the
 //! session before COMMIT; then everything goes to the coordinator at once and lands in one epoch.
 
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -181,7 +180,12 @@ impl Transaction {
     }
 
     /// The rows of a written table as this transaction sees them.
-    pub fn overlay(&self, table: ObjectId, relation: Option<&Relation>, epoch: Epoch) -> Result<Vec<RecordBatch>> {
+    pub fn overlay(
+        &self,
+        table: ObjectId,
+        relation: Option<&Relation>,
+        epoch: Epoch,
+    ) -> Result<Vec<RecordBatch>> {
         let mut rows = match relation {
             Some(r) => r.snapshot(epoch).batches(None)?,
             None => Vec::new(),
@@ -252,4 +256,3 @@ fn repeat_by_weight(net: &ZBatch) -> Result<Vec<RecordBatch>> {
     }
     Ok(vec![net.take(&indices.into())?.rows().clone()])
 }
-

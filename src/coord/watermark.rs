@@ -61,10 +61,12 @@ impl WatermarkTracker {
             .as_primitive_opt::<TimestampMicrosecondType>()
             .ok_or_else(|| Error::internal("event time is not a timestamp"))?;
         let limit = self.promise().0;
-        let late: BooleanArray = (0..times.len()).map(|i| Some(times.is_valid(i) && times.value(i) < limit)).collect();
+        let late: BooleanArray =
+            (0..times.len()).map(|i| Some(times.is_valid(i) && times.value(i) < limit)).collect();
         let greatest = compute::max(times);
         if let Some(greatest) = greatest {
-            let p = self.partitions.entry(partition.to_string()).or_insert(Partition { greatest, seen: epoch });
+            let p =
+                self.partitions.entry(partition.to_string()).or_insert(Partition { greatest, seen: epoch });
             p.greatest = p.greatest.max(greatest);
             p.seen = epoch;
         }
@@ -78,11 +80,8 @@ impl WatermarkTracker {
     /// The epoch closes: the watermark rises to the least of the partitions that are not idle. Returns the
     /// promise if it moved.
     pub fn close(&mut self, epoch: Epoch) -> Option<Watermark> {
-        let idle_before = self
-            .spec
-            .idle_timeout
-            .map(|t| u64::try_from(t).unwrap_or(0))
-            .map(|t| epoch.0.saturating_sub(t));
+        let idle_before =
+            self.spec.idle_timeout.map(|t| u64::try_from(t).unwrap_or(0)).map(|t| epoch.0.saturating_sub(t));
         let active = |p: &&Partition| idle_before.is_none_or(|limit| p.seen.0 >= limit);
         // When all are idle, time stands still.
         let least = self.partitions.values().filter(active).map(|p| p.greatest).min()?;

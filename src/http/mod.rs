@@ -17,10 +17,8 @@ use crate::error::Result;
 
 /// Serves until `stop`.
 pub async fn serve(listener: TcpListener, server: Server, stop: CancellationToken) -> Result<()> {
-    let router = Router::new()
-        .route("/health", get(health))
-        .route("/metrics", get(metrics))
-        .with_state(server);
+    let router =
+        Router::new().route("/health", get(health)).route("/metrics", get(metrics)).with_state(server);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }
@@ -41,7 +39,12 @@ async fn metrics(State(server): State<Server>) -> impl IntoResponse {
     };
     one("freshet_epochs_total", "counter", "Epochs closed since the start.", figures.epochs());
     one("freshet_changes_total", "counter", "Changes taken in since the start.", figures.rows());
-    one("freshet_epoch", "gauge", "The newest closed epoch, microseconds since 1970.", server.shared.epochs.published().0);
+    one(
+        "freshet_epoch",
+        "gauge",
+        "The newest closed epoch, microseconds since 1970.",
+        server.shared.epochs.published().0,
+    );
     one("freshet_last_step_us", "gauge", "Time the last epoch took.", figures.last_step_micros());
     one("freshet_longest_step_us", "gauge", "Longest time an epoch took.", figures.longest_step_micros());
     one("freshet_sessions", "gauge", "Connected sessions.", server.sessions().len() as u64);

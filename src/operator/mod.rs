@@ -110,4 +110,3 @@ pub trait Operator: Send {
         0
     }
 }
-

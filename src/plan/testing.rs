@@ -37,7 +37,6 @@ pub(crate) fn catalog() -> Catalog {
             ddl: String::new(),
             search_path: Vec::new(),
             comment: None,
-            search_path: vec![],
         };
         catalog.insert(object).unwrap();
     };

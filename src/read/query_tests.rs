@@ -60,7 +60,6 @@ fn world(rows: i64, partitions: usize) -> World {
         ddl: String::new(),
         search_path: Vec::new(),
         comment: None,
-        search_path: vec![],
     });
     let schema = object.arrow_schema();
     let relation = Arc::new(Relation::new("t", schema.clone(), vec![0], 2));

@@ -63,7 +63,7 @@ pub fn point_lookup(query: &BoundQuery, catalog: &Catalog) -> Option<PointLookup
         }
         keys = keys
             .iter()
-            .flat_map(|k| values.iter().map(move |v| [k.as_slice(), &[v.clone()]].concat()))
+            .flat_map(|k| values.iter().map(move |v| [k.as_slice(), std::slice::from_ref(v)].concat()))
             .collect();
     }
     Some(PointLookup { object: object.id, columns, keys, projection })

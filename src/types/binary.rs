@@ -331,7 +331,10 @@ fn out_of_range(type_name: &str) -> Error {
 fn parse_numeric(pg: PgType, bytes: &[u8]) -> Result<ScalarValue> {
     let shorts: Vec<u16> = bytes.chunks_exact(2).map(|c| u16::from_be_bytes([c[0], c[1]])).collect();
     let [groups, weight, sign, scale, digits @ ..] = shorts.as_slice() else { return Err(incorrect(pg)) };
-    if !bytes.len().is_multiple_of(2) || usize::from(*groups) != digits.len() || digits.len() > MAX_NUMERIC_GROUPS {
+    if !bytes.len().is_multiple_of(2)
+        || usize::from(*groups) != digits.len()
+        || digits.len() > MAX_NUMERIC_GROUPS
+    {
         return Err(incorrect(pg));
     }
     if digits.iter().any(|d| *d > 9_999) || *scale > 16_383 {

@@ -116,7 +116,10 @@ impl ZBatch {
 
     /// Entries `offset .. offset + len`, without copying.
     pub fn slice(&self, offset: usize, len: usize) -> Self {
-        ZBatch { rows: self.rows.slice(offset, len), weights: self.weights.as_ref().map(|w| w.slice(offset, len)) }
+        ZBatch {
+            rows: self.rows.slice(offset, len),
+            weights: self.weights.as_ref().map(|w| w.slice(offset, len)),
+        }
     }
 
     /// The entries at `indices`, in that order.

@@ -166,7 +166,7 @@ fn push_object<'a>(
         all.push(Class {
             oid: oids::key_index(object.id.0),
             name: primary_key_name(&object.name),
-                namespace,
+            namespace,
             kind: 'i',
             attributes: key.iter().filter_map(|c| object.columns.get(*c)).map(indexed_attribute).collect(),
             object: None,

@@ -28,7 +28,6 @@ fn object(catalog: &mut Catalog, name: &str, columns: Vec<Column>, body: ObjectB
         ddl: String::new(),
         search_path: Vec::new(),
         comment: None,
-        search_path: vec![],
     };
     catalog.insert(object).unwrap();
     id

@@ -505,9 +505,10 @@ fn refused(r: Refusal, type_name: &str, text: &str) -> Error {
             let looks_swapped = text.bytes().take_while(|c| c.is_ascii_digit()).count() <= 2;
             if looks_swapped { e.with_hint("Perhaps you need a different \"datestyle\" setting.") } else { e }
         }
-        Refusal::Zone(name) if name.is_empty() => {
-            Error::new(ErrorKind::InvalidDisplacement, format!("time zone displacement out of range: \"{text}\""))
-        }
+        Refusal::Zone(name) if name.is_empty() => Error::new(
+            ErrorKind::InvalidDisplacement,
+            format!("time zone displacement out of range: \"{text}\""),
+        ),
         Refusal::Zone(name) => Error::new(
             ErrorKind::InvalidParameter,
             format!("time zone \"{}\" not recognized", name.to_lowercase()),
