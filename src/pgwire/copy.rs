@@ -17,12 +17,17 @@ pub struct CopyEncoder {
     options: CopyOptions,
     encoder: Option<RowEncoder>,
     value: Vec<u8>,
+    /// What must still be sent before the first binary row.
+    signature: &'static [u8],
 }
+
+/// Signature, flags and empty extension of the binary format.
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 impl CopyEncoder {
     /// An encoder with these options.
     pub fn new(options: CopyOptions) -> CopyEncoder {
-        CopyEncoder { options, encoder: None, value: Vec::new() }
+        CopyEncoder { options, encoder: None, value: Vec::new(), signature: &[] }
     }
 
     /// The overall format code of CopyOutResponse.
@@ -33,11 +38,8 @@ impl CopyEncoder {
     /// Writes what precedes the rows.
     pub fn write_header(&mut self, columns: &[OutputColumn], out: &mut Vec<u8>) {
         match self.options.format {
-            CopyFormat::Binary => {
-                let mut m = Message::new(b'd', out);
-                m.body().extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
-                m.end();
-            }
+            // Sent with what comes first, as PostgreSQL does: clients take the first message apart accordingly.
+            CopyFormat::Binary => self.signature = SIGNATURE,
             format if self.options.header => {
                 let mut m = Message::new(b'd', out);
                 for (i, c) in columns.iter().enumerate() {
@@ -61,6 +63,7 @@ impl CopyEncoder {
     pub fn write_trailer(&self, out: &mut Vec<u8>) {
         if self.options.format == CopyFormat::Binary {
             let mut m = Message::new(b'd', out);
+            m.body().extend_from_slice(self.signature);
             m.i16(-1);
             m.end();
         }
@@ -90,7 +93,10 @@ impl CopyEncoder {
         while next < batch.num_rows() && (next == row || out.len() < full) {
             let mut m = Message::new(b'd', out);
             match self.options.format {
-                CopyFormat::Binary => rows.write(next, m.body()),
+                CopyFormat::Binary => {
+                    m.body().extend_from_slice(std::mem::take(&mut self.signature));
+                    rows.write(next, m.body());
+                }
                 _ => self.write_line(&rows, columns.len(), next, m.body()),
             }
             m.end();

@@ -5,7 +5,10 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{BinaryOperator, Expr, FunctionArguments, Query, TableFactor, Visit, Visitor};
+use sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, TableFactor, UnaryOperator,
+    Value, Visit, Visitor,
+};
 
 use super::bind::{fold, split_name};
 use super::functions::{is_keyword_function, is_system_function};
@@ -36,7 +39,9 @@ impl Visitor for Names {
             TableFactor::Table { name, args: None, .. } => self.relations.push(split_name(name)),
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 let (schema, name) = split_name(name);
-                self.special |= schema.is_some_and(|s| is_system_schema(&s)) || is_system_function(&name);
+                let known = name == "generate_series" && has_constant_arguments(factor);
+                self.special |=
+                    schema.is_some_and(|s| is_system_schema(&s)) || (is_system_function(&name) && !known);
             }
             TableFactor::UNNEST { .. } => self.special = true,
             _ => {}
@@ -72,6 +77,20 @@ impl Visitor for Names {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// A series between constants is the query engine's: it can be long, and there it streams and can be cancelled.
+fn has_constant_arguments(factor: &TableFactor) -> bool {
+    let args = match factor {
+        TableFactor::Table { args: Some(args), .. } => &args.args,
+        TableFactor::Function { args, .. } => args,
+        _ => return false,
+    };
+    args.iter().all(|a| {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = a else { return false };
+        let e = if let Expr::UnaryOp { op: UnaryOperator::Minus, expr } = e { expr } else { e };
+        matches!(e, Expr::Value(v) if !matches!(v.value, Value::Placeholder(_)))
+    })
 }
 
 /// Whether the evaluator answers a query: all relations it names are the system's (an unqualified name that is no
