@@ -294,8 +294,14 @@ mod tests {
             pending(files, &applied(history)).expect_err("refused").message().to_string()
         };
         let both = [a.clone(), b.clone()];
-        assert_eq!(refused(&[changed], std::slice::from_ref(&a)), "migration 1_a.sql was changed after it was applied");
-        assert_eq!(refused(std::slice::from_ref(&b), &[a]), "migration 1_a.sql was applied, but its file is missing");
+        assert_eq!(
+            refused(&[changed], std::slice::from_ref(&a)),
+            "migration 1_a.sql was changed after it was applied"
+        );
+        assert_eq!(
+            refused(std::slice::from_ref(&b), &[a]),
+            "migration 1_a.sql was applied, but its file is missing"
+        );
         assert_eq!(refused(&both, &[b]), "migration 1_a.sql comes before 2_b.sql, which was already applied");
     }
 
