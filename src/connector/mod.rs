@@ -1,7 +1,7 @@
 //! Connectors: how rows come in from outside and go out.
 //!
 //! Three parts that do not know each other's work: [`source`] fetches bytes (or makes rows) and knows offsets,
-//! [`format`] turns bytes into Arrow batches and dead letters, and control – when to fetch, which epoch the rows
+//! [`mod@format`] turns bytes into Arrow batches and dead letters, and control – when to fetch, which epoch the rows
 //! belong to, what to do when there are too many – is `coord::ingest`'s. [`sink`] is the way out.
 //!
 //! Boundary: readers are synchronous and deterministic. They have no threads, no clock (the caller says what time it

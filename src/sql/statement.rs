@@ -465,7 +465,7 @@ pub struct Comment {
 pub enum AlterAction {
     /// RENAME TO name.
     Rename(String),
-    /// RENAME [COLUMN] a TO b.
+    /// RENAME \[COLUMN\] a TO b.
     RenameColumn {
         /// The column.
         from: String,
@@ -480,7 +480,7 @@ pub enum AlterAction {
     SetOptions(Options),
     /// RESET (option, …).
     ResetOptions(Vec<String>),
-    /// ADD [COLUMN] [IF NOT EXISTS] column.
+    /// ADD \[COLUMN\] \[IF NOT EXISTS\] column.
     AddColumn {
         /// The column.
         column: Box<ColumnDef>,
@@ -489,7 +489,7 @@ pub enum AlterAction {
         /// Constraints written beside the column.
         constraints: Vec<Constraint>,
     },
-    /// DROP [COLUMN] [IF EXISTS] column.
+    /// DROP \[COLUMN\] [IF EXISTS] column.
     DropColumn {
         /// The column.
         column: String,
@@ -610,7 +610,7 @@ pub struct TransactionModes {
     pub isolation: Option<Isolation>,
     /// READ ONLY (true) or READ WRITE (false).
     pub read_only: Option<bool>,
-    /// [NOT] DEFERRABLE.
+    /// \[NOT\] DEFERRABLE.
     pub deferrable: Option<bool>,
 }
 
@@ -869,7 +869,7 @@ pub enum Statement {
     CreateTable(Box<CreateTable>),
     /// CREATE SOURCE.
     CreateSource(Box<CreateSource>),
-    /// CREATE [MATERIALIZED] VIEW.
+    /// CREATE \[MATERIALIZED\] VIEW.
     CreateView(Box<CreateView>),
     /// CREATE INDEX.
     CreateIndex(Box<CreateIndex>),
@@ -906,9 +906,9 @@ pub enum Statement {
     },
     /// SAVEPOINT name.
     Savepoint(String),
-    /// RELEASE [SAVEPOINT] name.
+    /// RELEASE \[SAVEPOINT\] name.
     Release(String),
-    /// ROLLBACK TO [SAVEPOINT] name.
+    /// ROLLBACK TO \[SAVEPOINT\] name.
     RollbackTo(String),
     /// SET name.
     Set(Set),

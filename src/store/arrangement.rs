@@ -2,7 +2,7 @@
 //! lists of retained rows per key.
 //!
 //! [`KeyIndex`] gives every distinct key a slot, a small number that is the key's position in any number of
-//! [`Slab`](slab::Slab)s. It is divided into 256 virtual shards by the top bits of the hash, so that growing never
+//! [`Slab`]s. It is divided into 256 virtual shards by the top bits of the hash, so that growing never
 //! stalls; keys of up to three machine words and single text columns are kept raw, others as row bytes.
 //! [`RowLists`](row_lists::RowLists) keeps rows per key as references into shared Arrow blocks.
 //!

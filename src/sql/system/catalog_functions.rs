@@ -109,7 +109,17 @@ fn viewdef(run: &Run<'_>, args: &[Value]) -> Answer {
 
 fn indexdef(run: &Run<'_>, args: &[Value]) -> Answer {
     let number = usize::try_from(int(args, 1)).unwrap_or(0);
-    Ok(index_definition(run.context.catalog, oid_at(args, 0), number).into())
+    let text = index_definition(run.context.catalog, oid_at(args, 0), number);
+    let pretty = matches!(args.get(2), Some(Value::Bool(true)));
+    // Pretty-printed, a table on the search path stands without its schema.
+    let shown = text.map(|text| {
+        let visible = run.context.search_path.iter().map(|s| format!(" ON {}.", quote_ident(s)));
+        match visible.into_iter().find(|on| text.contains(on.as_str())) {
+            Some(on) if pretty => text.replacen(&on, " ON ", 1),
+            _ => text,
+        }
+    });
+    Ok(shown.into())
 }
 
 fn constraintdef(run: &Run<'_>, args: &[Value]) -> Answer {
