@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch};
 
 use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::coord::command::TableWrite;
+use crate::coord::rows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::relation::Relation;
 use crate::time::Epoch;
-use crate::types::text::{TextFormatter, TextOptions};
 use crate::zset::ZBatch;
 use crate::zset::consolidate::consolidate;
 
@@ -128,20 +128,7 @@ fn align(schema: &arrow::datatypes::SchemaRef, batches: Vec<ZBatch>) -> Result<V
 pub fn violation(object: &Object, key: &[usize], keys: &RecordBatch, row: usize) -> Error {
     let names: Vec<&str> = key.iter().map(|k| object.columns[*k].name.as_str()).collect();
     let constraint = format!("{}_pkey", object.name);
-    let options = TextOptions::default();
-    let values: Vec<String> = keys
-        .columns()
-        .iter()
-        .zip(keys.schema().fields())
-        .map(|(array, field)| {
-            if array.is_null(row) {
-                return "null".to_string();
-            }
-            let mut out = Vec::new();
-            TextFormatter::new(field, &options).write(array, row, &mut out);
-            String::from_utf8_lossy(&out).into_owned()
-        })
-        .collect();
+    let values = rows::texts(keys, row);
     Error::new(
         ErrorKind::UniqueViolation,
         format!("duplicate key value violates unique constraint \"{constraint}\""),

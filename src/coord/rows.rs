@@ -127,19 +127,19 @@ pub fn unchecked(columns: &[ArrayRef], schema: &SchemaRef) -> Result<RecordBatch
 
 /// A row as PostgreSQL shows it in the detail of a violated constraint.
 pub fn describe(batch: &RecordBatch, row: usize) -> String {
+    texts(batch, row).join(", ")
+}
+
+/// The values of a row as text.
+pub fn texts(batch: &RecordBatch, row: usize) -> Vec<String> {
     let options = TextOptions::default();
-    let values: Vec<String> = batch
-        .columns()
-        .iter()
-        .zip(batch.schema().fields())
-        .map(|(array, field)| {
-            if array.is_null(row) {
-                return "null".to_string();
-            }
-            let mut out = Vec::new();
-            TextFormatter::new(field, &options).write(array, row, &mut out);
-            String::from_utf8_lossy(&out).into_owned()
-        })
-        .collect();
-    values.join(", ")
+    let text = |array: &ArrayRef, field: &arrow::datatypes::Field| {
+        if array.is_null(row) {
+            return "null".to_string();
+        }
+        let mut out = Vec::new();
+        TextFormatter::new(field, &options).write(array, row, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    batch.columns().iter().zip(batch.schema().fields()).map(|(a, f)| text(a, f)).collect()
 }

@@ -413,6 +413,11 @@ impl Session {
             ScalarValue::Int64(Some(t)) => Some(t),
             ScalarValue::Int32(Some(t)) => Some(i64::from(t)),
             ScalarValue::Decimal128(Some(t), _, 0) => i64::try_from(t).ok(),
+            // A bare literal takes its type from where it stands.
+            ScalarValue::Utf8(Some(_)) => match bind::evaluate_as(expr, PgType::TIMESTAMPTZ, &context)? {
+                ScalarValue::TimestampMicrosecond(t, _) => t,
+                _ => None,
+            },
             _ => None,
         };
         micros.and_then(|t| u64::try_from(t).ok()).map(Epoch).ok_or_else(|| {
