@@ -26,6 +26,7 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::{FutureExt, Stream, StreamExt};
@@ -75,10 +76,15 @@ pub fn session_state(target_partitions: usize) -> Result<SessionState> {
     config.options_mut().sql_parser.enable_ident_normalization = false;
     let no_spill = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
     let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(no_spill).build_arc()?;
+    // The physical filter pushdown finds columns by their bare names: above a join of relations that share a name
+    // it filters the wrong side. Conditions have been pushed down by the logical rules already, by full names.
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     Ok(SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(environment)
         .with_default_features()
+        .with_physical_optimizer_rules(rules)
         .build())
 }
 
