@@ -57,6 +57,7 @@ async fn listen(address: &str, what: &str) -> Result<TcpListener> {
 
 /// Recovers the data directory and starts listening. Sessions are accepted when this returns.
 pub async fn start(settings: ServerSettings) -> Result<Running> {
+    survive_file_size_limits();
     // The addresses first: a port that is taken should not cost a recovery.
     let pg = listen(settings.pg_addr(), "PostgreSQL clients").await?;
     let http = listen(settings.http_addr(), "HTTP").await?;
@@ -88,6 +89,15 @@ pub async fn start(settings: ServerSettings) -> Result<Running> {
     });
     info!(pg = %pg_addr, http = %http_addr, "listening");
     Ok(Running { server, pg_addr, http_addr, stop, listeners: vec![pg_task, http_task] })
+}
+
+/// A write beyond a limit on the size of files (`ulimit -f`) must fail like one on a full disk, not end the process.
+fn survive_file_size_limits() {
+    // SAFETY: ignoring a signal installs no handler; nothing of ours depends on the default action of SIGXFSZ.
+    #[cfg(unix)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
 }
 
 /// There are no passwords yet: nobody from elsewhere may come in.

@@ -159,6 +159,8 @@ fn start_logging(level: &str) {
         other => EnvFilter::new(format!("warn,freshet={other}")),
     };
     tracing_subscriber::fmt()
+        // When even the log cannot be written (a full disk), the server goes on without it.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)

@@ -74,6 +74,10 @@ pub(super) struct OpenEpoch {
     pub(super) changes: BTreeMap<ObjectId, Vec<ZBatch>>,
     /// (relation, change) already applied to the store, to be undone if the log refuses the epoch.
     applied: Vec<(ObjectId, ZBatch)>,
+    /// The relations whose changes are in the log record: tables and their companions.
+    logged: BTreeSet<ObjectId>,
+    /// Event time of the written tables as it was before.
+    trackers_before: BTreeMap<ObjectId, WatermarkTracker>,
     replies: Vec<Reply<Epoch>>,
     done: Vec<Sender<()>>,
     /// Whether it must be synced before anybody is told.
@@ -132,7 +136,7 @@ impl Coordinator {
 
     /// Waits for a command, a timer, or returns at once when there is work in the background.
     fn next_command(&mut self) -> Result<Option<Command>, ()> {
-        if !self.hydrations.is_empty() {
+        if !self.hydrations.is_empty() && self.poisoned.is_none() {
             return Ok(self.commands.try_recv().ok());
         }
         let wait = self.time_to_wait();
@@ -152,6 +156,9 @@ impl Coordinator {
 
     /// How long until something is due by itself; `None`: nothing ever is.
     fn time_to_wait(&self) -> Option<Duration> {
+        if self.poisoned.is_some() {
+            return None;
+        }
         let idle = self.trackers.values().filter_map(|t| t.next_idle()).map(|e| e.as_time()).min();
         let timer = [self.next_timer, idle, self.hub.next_tick()].into_iter().flatten().min();
         let now = self.shared.clock.now();
@@ -176,6 +183,8 @@ impl Coordinator {
             entries: Vec::new(),
             changes: BTreeMap::new(),
             applied: Vec::new(),
+            logged: BTreeSet::new(),
+            trackers_before: BTreeMap::new(),
             replies: Vec::new(),
             done: Vec::new(),
             durable: false,
@@ -248,7 +257,10 @@ impl Coordinator {
 
     fn apply_table_change(&mut self, open: &mut OpenEpoch, table: ObjectId, change: ZBatch) -> Result<()> {
         let (in_time, late) = match self.trackers.get_mut(&table) {
-            Some(tracker) => tracker.split("", open.epoch, change)?,
+            Some(tracker) => {
+                open.trackers_before.entry(table).or_insert_with(|| tracker.clone());
+                tracker.split("", open.epoch, change)?
+            }
             None => (change, None),
         };
         if let Some(late) = late
@@ -277,6 +289,7 @@ impl Coordinator {
         }
         open.rows += change.num_rows();
         if logged {
+            open.logged.insert(id);
             open.entries.push(LogEntry::Table { object: id.0, change: change.clone() });
         }
         open.changes.entry(id).or_default().push(change);
@@ -327,10 +340,22 @@ impl Coordinator {
         if open.is_empty() && !self.timer_is_due(open.epoch) {
             return true;
         }
-        let watermarks = self.close_watermarks(&mut open);
-        if let Err(e) = self.append(&mut open) {
-            self.refuse_epoch(open, e);
+        if self.poisoned.is_some() {
+            // What an unsynced epoch has done must never be seen, so no later epoch is published either.
+            for reply in open.replies {
+                drop(reply.send(Err(self.poison_error())));
+            }
             return false;
+        }
+        let mut watermarks = self.close_watermarks(&mut open);
+        let mut whole = true;
+        if let Err(e) = self.append(&mut open) {
+            whole = false;
+            self.refuse_commits(&mut open, &mut watermarks, &e);
+            if open.changes.is_empty() && open.done.is_empty() {
+                self.last_epoch = open.epoch;
+                return false;
+            }
         }
         let sync = open.durable.then(|| {
             let log = self.log.clone();
@@ -382,7 +407,7 @@ impl Coordinator {
             let _ = done.send(());
         }
         self.compact(&touched);
-        true
+        whole
     }
 
     /// A step, and further ones of the same epoch for dataflows that read the `$errors` of others.
@@ -447,21 +472,41 @@ impl Coordinator {
         appended
     }
 
-    /// The log took no more (a full disk): the epoch never was.
-    fn refuse_epoch(&mut self, open: OpenEpoch, cause: Error) {
-        warn!(error = ?cause, "the log refused an epoch");
-        self.undo(&open);
-        self.last_epoch = open.epoch;
-        for reply in open.replies {
-            drop(reply.send(Err(again(&cause))));
+    /// The log took no more (a full disk): the epoch's commits never were. What sources have delivered stays, because
+    /// it can be read again; the next record that the log takes says how far they are.
+    fn refuse_commits(
+        &mut self,
+        open: &mut OpenEpoch,
+        watermarks: &mut Vec<(ObjectId, Watermark)>,
+        cause: &Error,
+    ) {
+        // Sources come back every few milliseconds: say it for what is really lost, the users' commits.
+        if !open.replies.is_empty() {
+            warn!(error = ?cause, "the log refused an epoch");
+        }
+        let logged = std::mem::take(&mut open.logged);
+        let (undone, kept) =
+            std::mem::take(&mut open.applied).into_iter().partition(|(id, _)| logged.contains(id));
+        open.applied = kept;
+        self.undo(open.epoch, &undone);
+        open.changes.retain(|id, _| !logged.contains(id));
+        watermarks.retain(|(id, _)| !open.trackers_before.contains_key(id));
+        self.trackers.append(&mut open.trackers_before);
+        for state in self.sources.values_mut() {
+            state.dirty = true;
+        }
+        open.entries.clear();
+        open.durable = false;
+        for reply in open.replies.drain(..) {
+            drop(reply.send(Err(again(cause))));
         }
     }
 
-    /// Takes back what an epoch that will not be published has applied.
-    fn undo(&self, open: &OpenEpoch) {
-        for (id, change) in &open.applied {
+    /// Takes back what will not be published.
+    fn undo(&self, epoch: Epoch, applied: &[(ObjectId, ZBatch)]) {
+        for (id, change) in applied {
             if let Some(relation) = self.relations.get(id)
-                && let Err(e) = relation.apply(0, open.epoch, &change.negate())
+                && let Err(e) = relation.apply(0, epoch, &change.negate())
             {
                 error!(error = ?e, "an unpublished change could not be taken back");
             }
@@ -478,7 +523,7 @@ impl Coordinator {
         }
     }
 
-    fn poison_error(&self) -> Error {
+    pub(super) fn poison_error(&self) -> Error {
         Error::new(ErrorKind::Io, "the server no longer accepts writes because its log could not be synced")
             .with_detail(self.poisoned.clone().unwrap_or_default())
             .with_hint("Check the disk and restart the server; it recovers to the last durable epoch.")
@@ -498,7 +543,7 @@ impl Coordinator {
         let effects = match applied {
             Ok(effects) => effects,
             Err(e) => {
-                self.undo(&open);
+                self.undo(open.epoch, &open.applied);
                 (self.catalog, self.relations, self.trackers) = saved;
                 return drop(reply.send(Err(e)));
             }
@@ -531,6 +576,7 @@ impl Coordinator {
             if let Err(e) = self.log.lock().sync() {
                 error!(error = ?e, "the log could not be synced");
                 self.poisoned = Some(e.message().to_string());
+                self.shared.figures.poison();
             }
         }
     }

@@ -138,6 +138,11 @@ impl Coordinator {
     pub(super) fn hydrate_some(&mut self, budget: Duration) {
         let deadline = Instant::now() + budget;
         while let Some(mut current) = self.hydrations.pop_front() {
+            if self.poisoned.is_some() {
+                let cause = self.poison_error();
+                self.hydration_failed(current, cause);
+                continue;
+            }
             match self.hydration_step(&mut current, deadline) {
                 Ok(false) => {
                     self.hydrations.push_front(current);
