@@ -217,8 +217,11 @@ impl Instance {
     /// Works until the run is over (true), the time is up or a peer has to be waited for. What has been emitted is
     /// taken up before anything new, so that no output is ever held whole.
     fn work_on(&mut self, around: &mut Surroundings, patience: Patience) -> Result<bool> {
+        let mut begun = false;
         loop {
+            // However little time there is, something is done.
             if let Patience::Until(moment) = patience
+                && std::mem::replace(&mut begun, true)
                 && Instant::now() >= moment
             {
                 return Ok(false);
