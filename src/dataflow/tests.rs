@@ -317,7 +317,7 @@ fn check_slow_hydrations(queries: &[&str]) {
             };
             waiting.retain(|(q, id, view)| {
                 assert!(!*view.revealed.lock());
-                let mut turns = (0..4).map(|_| {
+                let mut turns = (0..12).map(|_| {
                     server.engine.finish_some(*id, &input, Some(std::time::Duration::ZERO)).unwrap()
                 });
                 let turn = turns.find_map(|turn| turn);
