@@ -10,6 +10,7 @@ pub mod aggregates;
 pub mod cast;
 pub mod datetime;
 pub mod operators;
+pub mod periods;
 pub mod registry;
 pub mod strings;
 pub mod windows;
