@@ -58,6 +58,9 @@ pub enum Bound {
 impl Session {
     /// The bound form of a query or DML statement, from the statement's memory if it still holds.
     pub(super) fn bound(&mut self, parsed: &Arc<Parsed>, given: &[u32]) -> Result<Arc<Prepared>> {
+        if let Some(known) = self.known(parsed, given) {
+            return Ok(known);
+        }
         let shared = self.shared().clone();
         let transaction = self.transaction();
         // A transaction's own definitions are nobody else's: nothing bound to them is kept.
@@ -67,16 +70,6 @@ impl Session {
         // What the client said at Parse holds when the statement is bound again, too.
         let told = parsed.given.lock().clone();
         let given = if given.is_empty() { &told } else { given };
-        let known = parsed.prepared.lock().clone();
-        if let Some(known) = known
-            && keep
-            && known.version == version
-            && known.search_path == search_path
-            && known.time_zone == time_zone
-            && known.given == given
-        {
-            return Ok(known);
-        }
         let param_types = given.iter().map(|oid| (*oid != 0).then(|| PgType::of(*oid))).collect::<Vec<_>>();
         let mut context = self.bind_context(param_types);
         context.text = parsed.whole.as_deref().map(str::to_string);
@@ -101,6 +94,42 @@ impl Session {
             *parsed.prepared.lock() = Some(prepared.clone());
         }
         Ok(prepared)
+    }
+
+    /// The bound form from the statement's memory, if it still holds.
+    fn known(&mut self, parsed: &Parsed, given: &[u32]) -> Option<Arc<Prepared>> {
+        let known = parsed.prepared.lock().clone()?;
+        let shared = self.server.shared.clone();
+        let transaction = self.transaction();
+        if transaction.has_definitions() || transaction.catalog_version(&shared) != known.version {
+            return None;
+        }
+        let derived = self.derived();
+        let holds = known.search_path == derived.search_path
+            && known.time_zone == derived.time_zone
+            && if given.is_empty() { known.given == *parsed.given.lock() } else { known.given == given };
+        holds.then_some(known)
+    }
+
+    /// The rows of a point query that has been bound before; `None`: this is none, or not as easy.
+    pub(super) fn point_read(&mut self, parsed: &Parsed, params: &[ScalarValue]) -> Option<Result<Outcome>> {
+        let known = self.known(parsed, &[])?;
+        let Bound::Query { point: Some(point), columns, .. } = &known.bound else { return None };
+        if self.derived().raises_view_errors {
+            return None;
+        }
+        let shared = self.server.shared.clone();
+        let transaction = self.transaction();
+        if !transaction.is_read_only_so_far() {
+            return None;
+        }
+        let snapshot = transaction.snapshot(&shared);
+        let batch = look_up(point, &snapshot, params).transpose()?;
+        Some(batch.map(|batch| Outcome::Rows {
+            columns: columns.clone(),
+            stream: Box::pin(futures::stream::iter([Ok(batch)])),
+            tag: RowsTag::select(),
+        }))
     }
 
     /// Parameter and result types.
@@ -164,16 +193,21 @@ impl Session {
 
     /// SELECT.
     pub(super) async fn select(&mut self, parsed: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
-        if let Some(answer) = self.catalog_answer(parsed, &params).await? {
-            return Ok(answer);
-        }
-        let given: Vec<u32> = Vec::new();
-        let prepared = self.bound(parsed, &given)?;
+        // What has been bound as a query is none about the catalog.
+        let prepared = match self.known(parsed, &[]) {
+            Some(known) => known,
+            None => {
+                if let Some(answer) = self.catalog_answer(parsed, &params).await? {
+                    return Ok(answer);
+                }
+                self.bound(parsed, &[])?
+            }
+        };
         let Bound::Query { query, point, columns } = &prepared.bound else {
             return Err(Error::internal("a query bound as DML"));
         };
         let shared = self.shared().clone();
-        let strict = self.settings.text("view_errors") == "raise";
+        let strict = self.derived().raises_view_errors;
         let transaction = self.transaction();
         let snapshot = transaction.snapshot(&shared);
         if strict {
@@ -181,7 +215,10 @@ impl Session {
         }
         if let Some(point) = point
             && transaction.is_read_only_so_far()
-            && let Some(batch) = look_up(point, &snapshot, &params).await?
+            && let Some(batch) = match look_up(point, &snapshot, &params)? {
+                None if prefix_index(point, &snapshot).await? => look_up(point, &snapshot, &params)?,
+                found => found,
+            }
         {
             return Ok(Outcome::Rows {
                 columns: columns.clone(),
@@ -327,10 +364,14 @@ fn raise_view_errors(reads: &[ObjectId], snapshot: &Snapshot, shared: &Shared) -
     Ok(())
 }
 
-/// Sees to the index of a key's first columns. Whether it is there now: large ones are built while queries go on to
+/// Sees to the index of a key's first columns. Whether it has come to be: large ones are built while queries go on to
 /// read everything.
-async fn prefix_index(relation: &Arc<Relation>, point: &PointLookup) -> Result<bool> {
-    let (relation, columns) = (relation.clone(), point.columns.clone());
+async fn prefix_index(point: &PointLookup, snapshot: &Snapshot) -> Result<bool> {
+    let Some(relation) = snapshot.world.relations.get(&point.object).cloned() else { return Ok(false) };
+    if !point.prefix || relation.has_index(&point.columns) {
+        return Ok(false);
+    }
+    let columns = point.columns.clone();
     let wait = relation.row_count() <= BUILT_AT_ONCE;
     let building = tokio::task::spawn_blocking(move || relation.create_prefix_index(&columns));
     if !wait {
@@ -340,13 +381,9 @@ async fn prefix_index(relation: &Arc<Relation>, point: &PointLookup) -> Result<b
 }
 
 /// The rows of a point lookup; `None` if the index is not there, or the rows are many.
-async fn look_up(
-    point: &PointLookup,
-    snapshot: &Snapshot,
-    params: &[ScalarValue],
-) -> Result<Option<RecordBatch>> {
+fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> Result<Option<RecordBatch>> {
     let Some(relation) = snapshot.world.relations.get(&point.object) else { return Ok(None) };
-    if !relation.has_index(&point.columns) && !(point.prefix && prefix_index(relation, point).await?) {
+    if !relation.has_index(&point.columns) {
         return Ok(None);
     }
     let keys = point
