@@ -18,7 +18,16 @@ fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
 }
 
 fn call(kind: AggregateKind, argument: Option<usize>, data_type: DataType) -> AggregateCall {
-    AggregateCall { kind, argument, filter: None, distinct: false, name: "a".into(), data_type }
+    AggregateCall {
+        kind,
+        argument,
+        more: vec![],
+        shape: Default::default(),
+        filter: None,
+        distinct: false,
+        name: "a".into(),
+        data_type,
+    }
 }
 
 fn spec(keys: Vec<usize>, aggregates: Vec<AggregateCall>) -> ReduceSpec {

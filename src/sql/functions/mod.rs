@@ -9,6 +9,7 @@
 pub mod aggregates;
 pub mod cast;
 pub mod datetime;
+pub mod intervals;
 pub mod operators;
 pub mod registry;
 pub mod strings;
@@ -35,6 +36,10 @@ pub type DfResult<T> = std::result::Result<T, DataFusionError>;
 pub const NUMERIC_DISPLAY: &str = "pg.numeric";
 /// Its value for results of division and avg: PostgreSQL chooses their digits by their magnitude.
 pub const NUMERIC_DIVISION: &str = "div";
+/// A variance: like a quotient, but nothing is "0".
+pub const NUMERIC_VARIANCE: &str = "var";
+/// A standard deviation: with the digits of its square.
+pub const NUMERIC_DEVIATION: &str = "dev";
 /// Scale in which quotients are kept.
 pub const DIVISION_SCALE: i8 = 20;
 

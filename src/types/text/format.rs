@@ -20,7 +20,7 @@ use arrow::datatypes::{
 use super::datetime::{self, MICROS_PER_DAY, civil_from_days};
 use super::float::{write_f32, write_f64};
 use super::numeric::{self, NumericDisplay};
-use super::{NUMERIC_DIV, NUMERIC_KEY, TextOptions};
+use super::{NUMERIC_DEV, NUMERIC_DIV, NUMERIC_KEY, NUMERIC_VAR, TextOptions};
 use crate::types::{FREE_NUMERIC_SCALE, PgType, oid};
 
 /// Writes the values of one column as text.
@@ -48,8 +48,14 @@ impl TextFormatter {
             }
             _ => None,
         };
-        let numeric = if field.metadata().get(NUMERIC_KEY).is_some_and(|v| v == NUMERIC_DIV) {
-            NumericDisplay::Division
+        let own = match field.metadata().get(NUMERIC_KEY).map(String::as_str) {
+            Some(NUMERIC_DIV) => Some(NumericDisplay::Division),
+            Some(NUMERIC_VAR) => Some(NumericDisplay::Variance),
+            Some(NUMERIC_DEV) => Some(NumericDisplay::Deviation),
+            _ => None,
+        };
+        let numeric = if let Some(own) = own {
+            own
         } else {
             match field.data_type() {
                 DataType::Decimal128(38, FREE_NUMERIC_SCALE)

@@ -15,6 +15,10 @@ pub(crate) enum NumericDisplay {
     Trimmed,
     /// PostgreSQL's scale of a quotient: at least 16 significant digits.
     Division,
+    /// The same for a variance, where nothing is "0".
+    Variance,
+    /// A standard deviation has the digits of its variance.
+    Deviation,
 }
 
 /// Writes `value` / 10^`scale`.
@@ -23,8 +27,13 @@ pub(crate) fn write_i128(value: i128, scale: i8, display: NumericDisplay, out: &
     let mut at = buf.len();
     let mut v = value.unsigned_abs();
     let (mut scale, mut v2) = (scale, v);
-    if display == NumericDisplay::Division && scale > 0 {
-        (v2, scale) = round_quotient(v, scale);
+    match display {
+        NumericDisplay::Variance | NumericDisplay::Deviation if v == 0 => (v2, scale) = (0, 0),
+        NumericDisplay::Division | NumericDisplay::Variance if scale > 0 => {
+            (v2, scale) = round_quotient(v, scale, 4);
+        }
+        NumericDisplay::Deviation if scale > 0 => (v2, scale) = round_quotient(v, scale, 2),
+        _ => {}
     }
     v = v2;
     // 64-bit steps: 128-bit division by ten is slow.
@@ -94,16 +103,17 @@ fn write_point(negative: bool, digits: &[u8], scale: i8, display: NumericDisplay
 }
 
 /// Rounds a quotient (half away from zero) to the scale PostgreSQL's `select_div_scale` would have given it:
-/// 16 significant digits counted in base-10000 digits, at most the scale at hand.
-fn round_quotient(v: u128, scale: i8) -> (u128, i8) {
+/// 16 significant digits counted in base-10000 digits, at most the scale at hand. `digits` of the value make one of
+/// these: four, or two when the square of the value counts.
+fn round_quotient(v: u128, scale: i8, digits: u32) -> (u128, i8) {
     let one = 10u128.pow(scale.unsigned_abs().min(38).into());
     let whole = v / one;
     let wanted = if whole == 0 {
         20
     } else {
-        let weight = (whole.ilog10() / 4) as i8;
+        let weight = (whole.ilog10() / digits) as i8;
         // PostgreSQL estimates from the first digits alone, so that 1 / 1 counts as below one.
-        let power = whole == 10_000u128.pow(weight.unsigned_abs().into()) && v.is_multiple_of(one);
+        let power = whole == 10u128.pow(u32::from(weight.unsigned_abs()) * digits) && v.is_multiple_of(one);
         let weight = if power { weight - 1 } else { weight };
         (16 - 4 * weight).max(0)
     };
