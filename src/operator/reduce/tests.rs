@@ -1,5 +1,7 @@
 //! Tests of Reduce against its naive definition, and of its corner cases.
 
+mod rare;
+
 use super::*;
 use crate::expr::aggregate::AggregateKind;
 use crate::time::{Epoch, EventTime};
