@@ -83,17 +83,6 @@ impl Parsed {
     }
 }
 
-/// What statements ask the settings again and again, worked out once for as long as no setting changes.
-pub(super) struct Derived {
-    at: SavedSettings,
-    pub(super) search_path: Vec<String>,
-    pub(super) time_zone: String,
-    text: TextOptions,
-    /// `view_errors = raise`.
-    pub(super) raises_view_errors: bool,
-    statement_timeout: Option<Duration>,
-}
-
 /// A use of an index that ends with this.
 struct BuiltIndex {
     relation: Arc<Relation>,
@@ -104,6 +93,17 @@ impl Drop for BuiltIndex {
     fn drop(&mut self) {
         self.relation.release_index(&self.columns);
     }
+}
+
+/// What statements ask the settings again and again, worked out once for as long as no setting changes.
+pub(super) struct Derived {
+    at: SavedSettings,
+    pub(super) search_path: Vec<String>,
+    pub(super) time_zone: String,
+    text: TextOptions,
+    /// `view_errors = raise`.
+    pub(super) raises_view_errors: bool,
+    statement_timeout: Option<Duration>,
 }
 
 /// A client's session.

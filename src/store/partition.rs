@@ -459,11 +459,16 @@ impl Partition {
             // What is left after some rounds is little, or comes faster than it can be made: the writer waits for it.
             let last = rounds == MAX_ROUNDS;
             let writer = last.then(|| self.writer.lock());
-            let (changes, slots) = {
+            let noted = {
                 let mut state = self.state.write();
                 let slots = state.places.len();
                 let building = state.building.iter_mut().find(|b| b.columns == index.columns);
-                (building.expect("noted until it is taken out below").take(), slots)
+                building.map(|b| (b.take(), slots))
+            };
+            let Some((changes, slots)) = noted else {
+                // All rows have been taken back meanwhile.
+                drop(writer);
+                return self.create_index(index.columns);
             };
             index.grow(slots);
             rounds = if changes.len() <= FEW_CHANGES { MAX_ROUNDS } else { (rounds + 1).min(MAX_ROUNDS) };
