@@ -23,8 +23,7 @@ struct Values {
 impl Values {
     /// Whether nothing is set but the settings that every transaction has of its own.
     fn is_the_transactions(&self) -> bool {
-        self.custom.is_empty()
-            && self.known.keys().all(|i| SETTINGS[*i].name.starts_with("transaction_"))
+        self.custom.is_empty() && self.known.keys().all(|i| SETTINGS[*i].name.starts_with("transaction_"))
     }
 }
 
