@@ -232,6 +232,7 @@ impl Instance {
             }
             if let Some((n, batch)) = self.run.feed.pop_front() {
                 self.feed(n, batch)?;
+                self.take_in(around);
                 continue;
             }
             let Some(task) = self.schedule.get(self.run.task).copied() else { return Ok(true) };
@@ -259,6 +260,17 @@ impl Instance {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes up what peers have sent meanwhile, so that the rows of an epoch do not pile up between the workers and
+    /// their memory is used again while it is in the cache.
+    fn take_in(&mut self, around: &Surroundings) {
+        if around.workers == 1 || self.run.outcome.is_err() {
+            return;
+        }
+        for (node, batches) in around.transport.arrived(self.id, around.index) {
+            self.emit(node, batches);
         }
     }
 

@@ -110,11 +110,11 @@ struct Server {
 
 impl Server {
     fn new(workers: usize) -> Server {
-        Server {
-            catalog: catalog(),
-            engine: Engine::start_with(workers, Delivery::Shuffled(workers as u64)),
-            epoch: 0,
-        }
+        Server::with(workers, Delivery::Shuffled(workers as u64))
+    }
+
+    fn with(workers: usize, delivery: Delivery) -> Server {
+        Server { catalog: catalog(), engine: Engine::start_with(workers, delivery), epoch: 0 }
     }
 
     fn plan(&self, sql: &str, emit: Emit) -> Arc<Plan> {
@@ -241,6 +241,8 @@ fn check_queries(queries: &[&str]) {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let mut server = Server::new(workers);
         if apart {
+            // The order of arrivals is the threads' own.
+            server = Server::with(workers, Delivery::AsArrived);
             server.engine.keep_apart();
         }
         let mut reference = Reference::default();
