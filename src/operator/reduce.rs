@@ -546,7 +546,7 @@ impl Operator for Reduce {
     }
 
     fn waits_for_watermark(&self) -> bool {
-        self.spec.window_end.is_some()
+        self.calendar.as_ref().is_some_and(|c| !c.due.is_empty())
     }
 
     fn state_bytes(&self) -> usize {
