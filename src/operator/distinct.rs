@@ -196,7 +196,8 @@ impl Operator for Distinct {
         self.index.memory_bytes()
             + self.counts.bytes()
             + self.is_touched.bytes()
-            + self.touched.capacity() * 16 + window
+            + self.touched.capacity() * 16
+            + window
     }
 
     fn state_rows(&self) -> usize {

@@ -674,10 +674,7 @@ impl Operator for TopK {
     }
 
     fn state_bytes(&self) -> usize {
-        self.index.memory_bytes()
-            + self.partitions.bytes()
-            + self.row_bytes
-            + self.row_count * ROW_OVERHEAD
+        self.index.memory_bytes() + self.partitions.bytes() + self.row_bytes + self.row_count * ROW_OVERHEAD
     }
 
     fn state_rows(&self) -> usize {

@@ -244,7 +244,12 @@ impl KeyIndex {
 
     /// The keys with the numbers of their texts; texts without a number match nothing.
     fn with_numbers(&self, keys: &KeyBatch) -> Values {
-        fn fill<const N: usize>(index: &KeyIndex, keys: &KeyBatch, words: &mut [[u64; N]], flags: &Option<Vec<u8>>) {
+        fn fill<const N: usize>(
+            index: &KeyIndex,
+            keys: &KeyBatch,
+            words: &mut [[u64; N]],
+            flags: &Option<Vec<u8>>,
+        ) {
             for (texts, (at, column)) in index.texts.iter().zip(&keys.texts) {
                 texts.numbers(column, |i, number| {
                     let null = flags.as_ref().is_some_and(|f| f[i] & NULL_BITS[*at] != 0);
@@ -522,7 +527,9 @@ impl KeyIndex {
             Layout::One(kind) => {
                 vec![column_of(&self.types[0], *kind, self.one.gather(slots), nulls())?]
             }
-            Layout::Two(parts) => gather_parts(parts, |c, part| self.gather_words(&self.two, c, part, slots))?,
+            Layout::Two(parts) => {
+                gather_parts(parts, |c, part| self.gather_words(&self.two, c, part, slots))?
+            }
             Layout::Three(parts) => {
                 gather_parts(parts, |c, part| self.gather_words(&self.three, c, part, slots))?
             }
@@ -630,10 +637,7 @@ fn parts_of(types: &[DataType]) -> Option<Vec<Part>> {
     types.iter().map(part).collect()
 }
 
-fn gather_parts(
-    parts: &[Part],
-    gather: impl Fn(usize, Part) -> Result<ArrayRef>,
-) -> Result<Vec<ArrayRef>> {
+fn gather_parts(parts: &[Part], gather: impl Fn(usize, Part) -> Result<ArrayRef>) -> Result<Vec<ArrayRef>> {
     parts.iter().enumerate().map(|(c, part)| gather(c, *part)).collect()
 }
 
@@ -642,10 +646,7 @@ fn some_nulls(array: &ArrayRef) -> Option<NullBuffer> {
 }
 
 /// The words of several columns side by side, with the NULL bits of each row if there are any.
-fn joined_words<const N: usize>(
-    columns: &[ArrayRef],
-    parts: [Part; N],
-) -> (Vec<[u64; N]>, Option<Vec<u8>>) {
+fn joined_words<const N: usize>(columns: &[ArrayRef], parts: [Part; N]) -> (Vec<[u64; N]>, Option<Vec<u8>>) {
     let mut words = vec![[0; N]; columns[0].len()];
     let mut flags = None;
     for (at, (column, part)) in columns.iter().zip(parts).enumerate() {

@@ -159,7 +159,9 @@ impl Texts {
         }
         let (offsets, bytes) = (OffsetBuffer::new(offsets.into()), Buffer::from_vec(bytes));
         Ok(match t {
-            DataType::Binary => std::sync::Arc::new(GenericBinaryArray::<i32>::try_new(offsets, bytes, nulls)?),
+            DataType::Binary => {
+                std::sync::Arc::new(GenericBinaryArray::<i32>::try_new(offsets, bytes, nulls)?)
+            }
             _ => std::sync::Arc::new(StringArray::try_new(offsets, bytes, nulls)?),
         })
     }
