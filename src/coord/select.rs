@@ -83,7 +83,7 @@ impl Session {
             statement => {
                 let bind = || bind::bind_statement(statement, &context);
                 Bound::Dml(Box::new(off_the_wire(parsed.parsed.text.len(), bind)?))
-            },
+            }
         };
         let depends_on_now = match &bound {
             Bound::Query { query, .. } => query.dependent_on_now,
@@ -124,7 +124,7 @@ impl Session {
             return None;
         }
         let snapshot = transaction.snapshot(&shared);
-        let batch = look_up(point, &snapshot, params).transpose()?;
+        let batch = look_up_at_once(point, &snapshot, params).transpose()?;
         Some(batch.map(|batch| Outcome::Rows {
             columns: columns.clone(),
             stream: Box::pin(futures::stream::iter([Ok(batch)])),
@@ -386,6 +386,27 @@ fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> 
     if !relation.has_index(&point.columns) {
         return Ok(None);
     }
+    find(relation, point, snapshot, params)
+}
+
+/// As [`look_up`], if the index is there.
+fn look_up_at_once(
+    point: &PointLookup,
+    snapshot: &Snapshot,
+    params: &[ScalarValue],
+) -> Result<Option<RecordBatch>> {
+    match snapshot.world.relations.get(&point.object) {
+        Some(relation) if relation.has_index(&point.columns) => find(relation, point, snapshot, params),
+        _ => Ok(None),
+    }
+}
+
+fn find(
+    relation: &Relation,
+    point: &PointLookup,
+    snapshot: &Snapshot,
+    params: &[ScalarValue],
+) -> Result<Option<RecordBatch>> {
     let keys = point
         .keys
         .iter()
