@@ -10,7 +10,7 @@ use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::config::PG_VERSION;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::types::{PgType, oid};
 
 use super::coerce::ANY;
