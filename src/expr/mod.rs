@@ -7,5 +7,6 @@ pub mod aggregate;
 mod checked;
 pub mod eval_error;
 pub mod scalar;
+pub mod window;
 
 pub use scalar::ScalarExpr;

@@ -9,6 +9,7 @@ pub mod distinct;
 pub mod join;
 pub mod map;
 pub mod reduce;
+pub mod over;
 mod rows;
 pub mod temporal;
 #[cfg(test)]

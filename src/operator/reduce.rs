@@ -11,7 +11,7 @@
 
 mod aggregate;
 mod extreme;
-mod float;
+pub(super) mod float;
 mod state;
 mod sum;
 mod value_set;

@@ -20,6 +20,7 @@ pub mod scalar;
 mod shape;
 mod tvf;
 mod using;
+mod window;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;

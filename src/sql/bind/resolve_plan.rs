@@ -9,12 +9,12 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{
-    AggregateFunction, AggregateFunctionParams, WindowFunction, WindowFunctionDefinition,
+    AggregateFunction, AggregateFunctionParams,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Limit, LogicalPlan, Projection, Union, Values, Window,
+    Aggregate, Distinct, Expr, ExprSchemable, Limit, LogicalPlan, Projection, Union, Values,
 };
 
 use super::provider::aggregate;
@@ -42,6 +42,9 @@ impl Resolver<'_> {
             plan => {
                 let schema = merge_schema(&plan.inputs());
                 let names = NamePreserver::new(&plan);
+                if let LogicalPlan::Window(w) = &plan {
+                    self.ties = Self::tie_columns(&w.input);
+                }
                 let plan = plan
                     .map_expressions(|e| {
                         let name = names.save(&e);
@@ -62,7 +65,7 @@ impl Resolver<'_> {
                 };
                 let plan = match plan {
                     LogicalPlan::Aggregate(a) => return split_averages(a),
-                    LogicalPlan::Window(w) => return split_window_averages(w),
+                    LogicalPlan::Window(w) => return super::window::split_averages(w),
                     plan => plan,
                 };
                 plan.recompute_schema()
@@ -73,7 +76,9 @@ impl Resolver<'_> {
     /// A subquery in an expression over `schema`.
     pub(super) fn subquery(&mut self, plan: LogicalPlan, schema: &DFSchema) -> DfResult<LogicalPlan> {
         self.outer.push(Arc::new(schema.clone()));
+        let ties = std::mem::take(&mut self.ties);
         let plan = self.plan(plan);
+        self.ties = ties;
         self.outer.pop();
         plan
     }
@@ -190,7 +195,7 @@ impl Resolver<'_> {
         Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
     }
 
-    fn aggregate_args(&mut self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> DfResult<Vec<Expr>> {
+    pub(super) fn aggregate_args(&mut self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> DfResult<Vec<Expr>> {
         // count(*) counts rows: DataFusion's form of it is a constant argument.
         #[expect(deprecated)]
         let all_rows = name == "count" && matches!(args.as_slice(), [Expr::Wildcard { .. }]);
@@ -243,17 +248,6 @@ impl Resolver<'_> {
             _ => operand.expr,
         };
         Ok(vec![arg])
-    }
-
-    /// A window call, its arguments typed like those of the aggregate or as DataFusion wants them.
-    pub(super) fn window(&mut self, mut f: WindowFunction, schema: &DFSchema) -> DfResult<Expr> {
-        if let WindowFunctionDefinition::AggregateUDF(udf) = &f.fun {
-            f.params.args = self.aggregate_args(udf.name(), f.params.args, schema)?;
-            f.fun = WindowFunctionDefinition::AggregateUDF(known_aggregate(udf.name())?);
-        }
-        f.params.filter =
-            f.params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
-        Ok(Expr::from(f))
     }
 }
 
@@ -336,7 +330,7 @@ pub(super) fn values_plan(values: Vec<Vec<Expr>>, fields: Vec<Field>) -> DfResul
     Ok(LogicalPlan::Values(Values { schema: Arc::new(schema), values }))
 }
 
-fn unaliased(e: &Expr) -> &Expr {
+pub(super) fn unaliased(e: &Expr) -> &Expr {
     match e {
         Expr::Alias(a) => unaliased(&a.expr),
         e => e,
@@ -344,12 +338,12 @@ fn unaliased(e: &Expr) -> &Expr {
 }
 
 /// `sum / count`, of two columns of the node below.
-fn quotient(sum: &str, count: &str) -> Expr {
+pub(super) fn quotient(sum: &str, count: &str) -> Expr {
     let of = |name: &str| Expr::Column(Column::new_unqualified(name));
     operators::numeric_average(of(sum), to_arrow(of(count), &DataType::Decimal128(19, 0)))
 }
 
-fn known_aggregate(name: &str) -> DfResult<Arc<datafusion::logical_expr::AggregateUDF>> {
+pub(super) fn known_aggregate(name: &str) -> DfResult<Arc<datafusion::logical_expr::AggregateUDF>> {
     aggregate(name).ok_or_else(|| df_error(Error::internal(format!("aggregate {name} is missing"))))
 }
 
@@ -395,46 +389,4 @@ fn split_averages(a: Aggregate) -> DfResult<LogicalPlan> {
     let keys = aggregate.schema.columns().into_iter().take(groups).map(Expr::Column);
     let exprs: Vec<Expr> = keys.chain(outputs).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(LogicalPlan::Aggregate(aggregate)))?))
-}
-
-/// The same for averages over windows.
-fn split_window_averages(w: Window) -> DfResult<LogicalPlan> {
-    let input_schema = w.input.schema().clone();
-    let exact = |e: &Expr| match unaliased(e) {
-        Expr::WindowFunction(f) => {
-            matches!(&f.fun, WindowFunctionDefinition::AggregateUDF(u) if u.name() == "avg")
-                && matches!(
-                    f.params.args.first().map(|x| x.get_type(&input_schema)),
-                    Some(Ok(DataType::Decimal128(..)))
-                )
-        }
-        _ => false,
-    };
-    if !w.window_expr.iter().any(exact) {
-        return Ok(LogicalPlan::Window(Window::try_new(w.window_expr, w.input)?));
-    }
-    let mut calls = Vec::new();
-    let mut outputs: Vec<Expr> = input_schema.columns().into_iter().map(Expr::Column).collect();
-    for e in w.window_expr {
-        let name = e.schema_name().to_string();
-        match unaliased(&e) {
-            Expr::WindowFunction(f) if exact(&e) => {
-                let (sum, count) = (format!("sum of {name}"), format!("count of {name}"));
-                let part = |n: &str, alias: &str| -> DfResult<Expr> {
-                    let mut call = f.as_ref().clone();
-                    call.fun = WindowFunctionDefinition::AggregateUDF(known_aggregate(n)?);
-                    Ok(Expr::from(call).alias(alias))
-                };
-                calls.push(part("sum", &sum)?);
-                calls.push(part("count", &count)?);
-                outputs.push(quotient(&sum, &count).alias(name));
-            }
-            _ => {
-                outputs.push(Expr::Column(Column::new_unqualified(&name)));
-                calls.push(e);
-            }
-        }
-    }
-    let window = LogicalPlan::Window(Window::try_new(calls, w.input)?);
-    Ok(LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(window))?))
 }

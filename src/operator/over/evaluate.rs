@@ -1,0 +1,791 @@
+//! The one meaning of window calls: results of some rows of a partition, from a section of its rows in order.
+//!
+//! A section holds the rows around the ones that are evaluated, some of the partition's first and last rows, and for
+//! calls whose frames reach farther, summaries of what lies before and behind.
+//!
+//! Boundary: rows are in order and complete where the calls look; errors are given per row.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int32Array, Int64Array, UInt32Array, new_empty_array,
+};
+use arrow::compute::{SortOptions, interleave, take};
+use arrow::datatypes::{DataType, Decimal128Type, Int32Type, i256};
+
+use super::generic;
+use super::range::{Key, RangeEdge, key};
+use super::summary::{Integers, Summary, Summed, float_at, merge_extreme, takes_part};
+use crate::error::{Error, ErrorKind, Result};
+use crate::expr::window::{Frame, FrameBound, FrameExclude, FrameUnits, WindowCall, WindowKind};
+use crate::operator::reduce::float::ExactSum;
+use crate::zset::key::RowEncoder;
+use datafusion::common::ScalarValue;
+
+/// Rows of a partition: its first `head`, the `body` rows from position `first` on, its last `tail`.
+#[derive(Debug)]
+pub(super) struct Section<'a> {
+    /// Rows of the partition.
+    pub total: usize,
+    /// Position of the first body row.
+    pub first: usize,
+    /// First rows of the partition held before the body.
+    pub head: usize,
+    /// Body rows.
+    pub body: usize,
+    /// Last rows of the partition held behind the body.
+    pub tail: usize,
+    /// Columns of head, body and tail.
+    pub columns: &'a [ArrayRef],
+    /// Where each group of peers of the body begins, and the length of the body.
+    pub groups: Vec<usize>,
+    /// Groups before the body.
+    pub first_group: usize,
+    /// The ORDER BY columns.
+    pub order: &'a [(usize, SortOptions)],
+}
+
+impl Section<'_> {
+    fn end(&self) -> usize {
+        self.first + self.body
+    }
+
+    /// The row of the columns that holds a position.
+    fn row(&self, position: usize) -> Result<u32> {
+        let row = if (self.first..self.end()).contains(&position) {
+            self.head + position - self.first
+        } else if position < self.head {
+            position
+        } else if position < self.total && self.total - position <= self.tail {
+            self.head + self.body + self.tail - (self.total - position)
+        } else {
+            return Err(Error::internal("a window function looks at a row that is not at hand"));
+        };
+        Ok(row as u32)
+    }
+
+    fn key(&self, body: usize) -> Result<Key> {
+        let (column, _) =
+            self.order.first().ok_or_else(|| Error::internal("a RANGE frame without ORDER BY"))?;
+        key(&self.columns[*column], self.head + body)
+    }
+}
+
+/// What lies before and behind the body, for one call.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Around {
+    pub before: Summary,
+    pub behind: Summary,
+}
+
+/// Errors of some of the evaluated rows.
+pub(super) type RowErrors = Vec<(u32, Error)>;
+
+#[derive(Debug)]
+enum Edge {
+    First,
+    Last,
+    Current,
+    Rows(i64),
+    Groups(i64),
+    Value(RangeEdge),
+}
+
+/// A number of rows or groups.
+fn count(value: &ScalarValue) -> Result<i64> {
+    match value {
+        ScalarValue::Int64(Some(v)) => Ok(*v),
+        _ => Err(Error::internal("a frame offset that is not a number")),
+    }
+}
+
+fn edge(frame: &Frame, section: &Section<'_>, end: bool) -> Result<Edge> {
+    let bound = if end { &frame.end } else { &frame.start };
+    let (value, preceding) = match bound {
+        FrameBound::UnboundedPreceding => return Ok(Edge::First),
+        FrameBound::UnboundedFollowing => return Ok(Edge::Last),
+        FrameBound::CurrentRow => return Ok(Edge::Current),
+        FrameBound::Preceding(v) => (v, true),
+        FrameBound::Following(v) => (v, false),
+    };
+    let signed = |n: i64| if preceding { -n } else { n };
+    Ok(match frame.units {
+        FrameUnits::Rows => Edge::Rows(signed(count(value)?)),
+        FrameUnits::Groups => Edge::Groups(signed(count(value)?)),
+        FrameUnits::Range => {
+            let (column, options) =
+                section.order.first().ok_or_else(|| Error::internal("a RANGE frame without ORDER BY"))?;
+            let data_type = section.columns[*column].data_type();
+            Edge::Value(RangeEdge::new(data_type, options.descending, value, preceding, end)?)
+        }
+    })
+}
+
+/// The frames of rows, asked for in order.
+struct Frames<'a> {
+    section: &'a Section<'a>,
+    units: FrameUnits,
+    exclude: FrameExclude,
+    start: Edge,
+    end: Edge,
+    /// The current group.
+    group: usize,
+    /// How far the start and the end of RANGE frames have come, in the body.
+    low: usize,
+    high: usize,
+    /// Body rows whose key is not NULL.
+    known: Range<usize>,
+}
+
+/// A frame: up to three ranges of positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Pieces {
+    ranges: [(usize, usize); 3],
+    count: usize,
+}
+
+impl Pieces {
+    fn add(&mut self, start: usize, end: usize) {
+        if start < end {
+            self.ranges[self.count] = (start, end);
+            self.count += 1;
+        }
+    }
+
+    fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + '_ {
+        self.ranges[..self.count].iter().copied()
+    }
+}
+
+impl<'a> Frames<'a> {
+    fn new(section: &'a Section<'a>, frame: &Frame) -> Result<Frames<'a>> {
+        let (start, end) = (edge(frame, section, false)?, edge(frame, section, true)?);
+        let mut known = 0..section.body;
+        if matches!(start, Edge::Value(_)) || matches!(end, Edge::Value(_)) {
+            let (column, _) = section.order[0];
+            let keys = section.columns[column].slice(section.head, section.body);
+            let nulls = keys.null_count();
+            if nulls > 0 {
+                known = if keys.is_null(0) { nulls..section.body } else { 0..section.body - nulls };
+            }
+        }
+        Ok(Frames {
+            section,
+            units: frame.units,
+            exclude: frame.exclude,
+            start,
+            end,
+            group: 0,
+            low: known.start,
+            high: known.start,
+            known,
+        })
+    }
+
+    /// The group of a position, as body rows.
+    fn peers(&mut self, position: usize) -> (usize, usize) {
+        let row = position - self.section.first;
+        while self.section.groups[self.group + 1] <= row {
+            self.group += 1;
+        }
+        (self.section.groups[self.group], self.section.groups[self.group + 1])
+    }
+
+    fn group_edge(&self, by: i64, end: bool) -> usize {
+        let groups = self.section.groups.len() - 1;
+        let at = (self.group as i64).saturating_add(by).saturating_add(i64::from(end));
+        match usize::try_from(at) {
+            Err(_) => 0,
+            Ok(at) if at > groups => self.section.total,
+            Ok(at) => self.section.first + self.section.groups[at],
+        }
+    }
+
+    /// The frame of a position before exclusion.
+    fn bounds(&mut self, position: usize) -> Result<(usize, usize)> {
+        let section = self.section;
+        let (from, to) = self.peers(position);
+        let by_rows = self.units == FrameUnits::Rows;
+        let moved = |by: i64| (position as i64).saturating_add(by).clamp(0, section.total as i64) as usize;
+        let start = match &self.start {
+            Edge::First => 0,
+            Edge::Last => section.total,
+            Edge::Current if by_rows => position,
+            Edge::Current => section.first + from,
+            Edge::Rows(by) => moved(*by),
+            Edge::Groups(by) => self.group_edge(*by, false),
+            Edge::Value(edge) => match section.key(position - section.first)? {
+                Key::Null => section.first + from,
+                base => {
+                    while self.low < self.known.end && !edge.contains(section.key(self.low)?, base) {
+                        self.low += 1;
+                    }
+                    section.first + self.low
+                }
+            },
+        };
+        let end = match &self.end {
+            Edge::First => 0,
+            Edge::Last => section.total,
+            Edge::Current if by_rows => position + 1,
+            Edge::Current => section.first + to,
+            Edge::Rows(by) => moved(by.saturating_add(1)),
+            Edge::Groups(by) => self.group_edge(*by, true),
+            Edge::Value(edge) => match section.key(position - section.first)? {
+                Key::Null => section.first + to,
+                base => {
+                    while self.high < self.known.end && edge.contains(section.key(self.high)?, base) {
+                        self.high += 1;
+                    }
+                    section.first + self.high
+                }
+            },
+        };
+        Ok((start, end.max(start)))
+    }
+
+    fn pieces(&mut self, position: usize) -> Result<Pieces> {
+        let (start, end) = self.bounds(position)?;
+        let (from, to) = self.peers(position);
+        let (from, to) = (self.section.first + from, self.section.first + to);
+        let mut pieces = Pieces::default();
+        match self.exclude {
+            FrameExclude::NoOthers => pieces.add(start, end),
+            FrameExclude::CurrentRow => {
+                pieces.add(start, end.min(position));
+                pieces.add(start.max(position + 1), end);
+            }
+            FrameExclude::Group => {
+                pieces.add(start, end.min(from));
+                pieces.add(start.max(to), end);
+            }
+            FrameExclude::Ties => {
+                pieces.add(start, end.min(from));
+                if (start..end).contains(&position) {
+                    pieces.add(position, position + 1);
+                }
+                pieces.add(start.max(to), end);
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// The results of a call for the rows at these positions, all in the body.
+pub(super) fn evaluate(
+    call: &WindowCall,
+    summed: &Summed,
+    section: &Section<'_>,
+    around: &Around,
+    rows: Range<usize>,
+) -> Result<(ArrayRef, RowErrors)> {
+    use WindowKind::{
+        Avg, Count, CumeDist, DenseRank, FirstValue, Lag, LastValue, Lead, Max, Min, NthValue, Ntile, Other,
+        PercentRank, Rank, RowNumber, Sum,
+    };
+    if rows.is_empty() {
+        return Ok((new_empty_array(call.field.data_type()), vec![]));
+    }
+    match &call.kind {
+        RowNumber | Rank | DenseRank | PercentRank | CumeDist => Ok((ranks(call, section, rows)?, vec![])),
+        Ntile => ntile(call, section, rows),
+        Lag | Lead => Ok((shifted(call, section, rows)?, vec![])),
+        FirstValue | LastValue | NthValue => picked(call, section, rows),
+        Count | Sum | Avg => sums(call, summed, section, around, rows),
+        Min | Max => match summed {
+            Summed::Extreme(encoder, greatest) => {
+                Ok((extremes(call, (encoder, *greatest), section, around, rows)?, vec![]))
+            }
+            _ => Err(Error::internal("an extreme without an order")),
+        },
+        Other(function) => {
+            let mut frames = Frames::new(section, &call.frame)?;
+            let part = takes_part_by_filter(call, section);
+            let mut wanted = Vec::with_capacity(rows.len());
+            for position in rows {
+                let mut picks: Vec<(u32, u32)> = Vec::with_capacity(3);
+                for (start, end) in frames.pieces(position)?.iter() {
+                    picks.push((section.row(start)?, section.row(end - 1)? + 1));
+                }
+                wanted.push(picks);
+            }
+            let running =
+                matches!(frames.start, Edge::First) && call.frame.exclude == FrameExclude::NoOthers;
+            let args: Vec<ArrayRef> = call.args.iter().map(|a| Arc::clone(&section.columns[*a])).collect();
+            generic::aggregate(function, call, &args, part.as_deref(), &wanted, running)
+        }
+    }
+}
+
+fn takes_part_by_filter(call: &WindowCall, section: &Section<'_>) -> Option<Vec<bool>> {
+    let only_filter = WindowCall { args: vec![], ..call.clone() };
+    let rows = section.head + section.body + section.tail;
+    call.filter.map(|_| takes_part(&only_filter, section.columns, rows))
+}
+
+fn ranks(call: &WindowCall, section: &Section<'_>, rows: Range<usize>) -> Result<ArrayRef> {
+    if call.kind == WindowKind::RowNumber {
+        return Ok(Arc::new(Int64Array::from_iter_values(rows.map(|p| p as i64 + 1))));
+    }
+    let mut frames = Frames::new(section, &Frame::default())?;
+    let total = section.total as f64;
+    let mut whole: Vec<i64> = vec![];
+    let mut parts: Vec<f64> = vec![];
+    for position in rows {
+        let (from, to) = frames.peers(position);
+        let rank = section.first + from;
+        match call.kind {
+            WindowKind::Rank => whole.push(rank as i64 + 1),
+            WindowKind::DenseRank => whole.push((section.first_group + frames.group) as i64 + 1),
+            WindowKind::PercentRank => {
+                parts.push(if section.total <= 1 { 0.0 } else { rank as f64 / (total - 1.0) });
+            }
+            _ => parts.push((section.first + to) as f64 / total),
+        }
+    }
+    Ok(match call.kind {
+        WindowKind::Rank | WindowKind::DenseRank => Arc::new(Int64Array::from(whole)),
+        _ => Arc::new(Float64Array::from(parts)),
+    })
+}
+
+fn ntile(call: &WindowCall, section: &Section<'_>, rows: Range<usize>) -> Result<(ArrayRef, RowErrors)> {
+    let argument = section.columns[call.args[0]].as_primitive::<Int32Type>();
+    // As in PostgreSQL the first row of the partition says how many there are.
+    let first = section.row(0)? as usize;
+    if argument.is_null(first) {
+        return Ok((Arc::new(Int32Array::new_null(rows.len())), vec![]));
+    }
+    let Some(n) = usize::try_from(argument.value(first)).ok().filter(|n| *n > 0) else {
+        let refusal =
+            || Error::new(ErrorKind::InvalidNtile, "argument of ntile must be greater than zero");
+        let errors = (0..rows.len() as u32).map(|i| (i, refusal())).collect();
+        return Ok((Arc::new(Int32Array::new_null(rows.len())), errors));
+    };
+    let (small, larger) = (section.total / n, section.total % n);
+    let edge = larger * (small + 1);
+    let bucket = |p: usize| if p < edge { p / (small + 1) } else { larger + (p - edge) / small.max(1) };
+    Ok((Arc::new(Int32Array::from_iter_values(rows.map(|p| bucket(p) as i32 + 1))), vec![]))
+}
+
+/// lag and lead.
+fn shifted(call: &WindowCall, section: &Section<'_>, rows: Range<usize>) -> Result<ArrayRef> {
+    let values = &section.columns[call.args[0]];
+    let offsets = call.args.get(1).map(|a| section.columns[*a].as_primitive::<Int32Type>());
+    let default = call.args.get(2).map(|a| Arc::clone(&section.columns[*a]));
+    let known = call.ignore_nulls.then(|| Known::of(section, values));
+    let none = arrow::array::new_null_array(values.data_type(), 1);
+    let mut picks: Vec<(usize, usize)> = Vec::with_capacity(rows.len());
+    for position in rows {
+        let row = section.row(position)? as usize;
+        let offset = match offsets {
+            None => 1,
+            Some(offsets) if offsets.is_null(row) => {
+                picks.push((1, 0));
+                continue;
+            }
+            Some(offsets) => i64::from(offsets.value(row)),
+        };
+        let offset = if call.kind == WindowKind::Lag { -offset } else { offset };
+        let target = match &known {
+            Some(known) if offset != 0 => known.beside(position - section.first, offset).map(|b| b + section.first),
+            _ => usize::try_from(position as i64 + offset).ok().filter(|t| *t < section.total),
+        };
+        picks.push(match (target, &default) {
+            (Some(target), _) => (0, section.row(target)? as usize),
+            (None, Some(_)) => (2, row),
+            (None, None) => (1, 0),
+        });
+    }
+    let default = default.unwrap_or_else(|| Arc::clone(&none));
+    Ok(interleave(&[values.as_ref(), none.as_ref(), default.as_ref()], &picks)?)
+}
+
+/// The body rows whose value is not NULL.
+struct Known {
+    rows: Vec<usize>,
+    /// How many of them come before each body row.
+    before: Vec<usize>,
+}
+
+impl Known {
+    fn of(section: &Section<'_>, values: &ArrayRef) -> Known {
+        let nulls = values.logical_nulls();
+        let mut known = Known { rows: vec![], before: Vec::with_capacity(section.body + 1) };
+        for i in 0..section.body {
+            known.before.push(known.rows.len());
+            if nulls.as_ref().is_none_or(|n| n.is_valid(section.head + i)) {
+                known.rows.push(i);
+            }
+        }
+        known.before.push(known.rows.len());
+        known
+    }
+
+    /// The one that is `offset` of them before or behind a row.
+    fn beside(&self, row: usize, offset: i64) -> Option<usize> {
+        let at = if offset < 0 {
+            (self.before[row] as i64).checked_add(offset)?
+        } else {
+            (self.before[row + 1] as i64).checked_add(offset - 1)?
+        };
+        self.rows.get(usize::try_from(at).ok()?).copied()
+    }
+
+    /// Number `n` of them within pieces of body rows.
+    fn nth(&self, pieces: &[(usize, usize)], mut n: usize) -> Option<usize> {
+        for (start, end) in pieces {
+            let here = self.before[*end] - self.before[*start];
+            if n < here {
+                return Some(self.rows[self.before[*start] + n]);
+            }
+            n -= here;
+        }
+        None
+    }
+
+    fn last(&self, pieces: &[(usize, usize)]) -> Option<usize> {
+        let piece = pieces.iter().rev().find(|(s, e)| self.before[*e] > self.before[*s])?;
+        Some(self.rows[self.before[piece.1] - 1])
+    }
+}
+
+/// first_value, last_value and nth_value.
+fn picked(call: &WindowCall, section: &Section<'_>, rows: Range<usize>) -> Result<(ArrayRef, RowErrors)> {
+    let values = &section.columns[call.args[0]];
+    let numbers = call.args.get(1).map(|a| section.columns[*a].as_primitive::<Int32Type>());
+    let known = call.ignore_nulls.then(|| Known::of(section, values));
+    let mut frames = Frames::new(section, &call.frame)?;
+    let mut errors = vec![];
+    let mut picks: Vec<Option<u32>> = Vec::with_capacity(rows.len());
+    for (i, position) in rows.enumerate() {
+        let pieces = frames.pieces(position)?;
+        let n = match numbers {
+            None => Some(0),
+            Some(numbers) => {
+                let row = section.row(position)? as usize;
+                match numbers.is_valid(row).then(|| numbers.value(row)) {
+                    Some(n) if n <= 0 => {
+                        let refusal = "argument of nth_value must be greater than zero";
+                        errors.push((i as u32, Error::new(ErrorKind::InvalidNthValue, refusal)));
+                        None
+                    }
+                    n => n.map(|n| n as usize - 1),
+                }
+            }
+        };
+        let last = call.kind == WindowKind::LastValue;
+        let found = match (&known, n) {
+            (_, None) => None,
+            (Some(known), Some(n)) => {
+                let body: Vec<(usize, usize)> =
+                    pieces.iter().map(|(s, e)| (s - section.first, e - section.first)).collect();
+                if last { known.last(&body) } else { known.nth(&body, n) }.map(|b| b + section.first)
+            }
+            (None, Some(_)) if last => pieces.iter().next_back().map(|(_, e)| e - 1),
+            (None, Some(mut n)) => {
+                let mut found = None;
+                for (start, end) in pieces.iter() {
+                    if n < end - start {
+                        found = Some(start + n);
+                        break;
+                    }
+                    n -= end - start;
+                }
+                found
+            }
+        };
+        picks.push(found.map(|p| section.row(p)).transpose()?);
+    }
+    Ok((take(values, &UInt32Array::from(picks), None)?, errors))
+}
+
+/// A frame's part of the body, and whether it reaches before and behind it.
+fn clip(section: &Section<'_>, (start, end): (usize, usize)) -> ((usize, usize), bool, bool) {
+    let from = start.clamp(section.first, section.end()) - section.first;
+    let to = end.clamp(section.first, section.end()) - section.first;
+    let before = start < section.first && end > start;
+    let behind = end > section.end() && end > start;
+    ((from, to.max(from)), before, behind)
+}
+
+/// count, sum and avg.
+fn sums(
+    call: &WindowCall,
+    summed: &Summed,
+    section: &Section<'_>,
+    around: &Around,
+    rows: Range<usize>,
+) -> Result<(ArrayRef, RowErrors)> {
+    let held = section.head + section.body + section.tail;
+    let part = takes_part(call, section.columns, held);
+    let part = &part[section.head..section.head + section.body];
+    let mut counted = Vec::with_capacity(section.body + 1);
+    counted.push(0_usize);
+    for p in part {
+        counted.push(counted[counted.len() - 1] + usize::from(*p));
+    }
+    let mut frames = Frames::new(section, &call.frame)?;
+    let mut counts = Vec::with_capacity(rows.len());
+    let mut pieces = Vec::with_capacity(rows.len());
+    for position in rows {
+        let all = frames.pieces(position)?;
+        let mut n = 0;
+        for piece in all.iter() {
+            let ((from, to), before, behind) = clip(section, piece);
+            n += counted[to] - counted[from];
+            n += if before { around.before.count } else { 0 } + if behind { around.behind.count } else { 0 };
+        }
+        counts.push(n);
+        pieces.push(all);
+    }
+    match summed {
+        Summed::Integers => integer_sums(call, section, around, part, &counts, &pieces),
+        Summed::Floats => float_sums(call, section, around, part, &counts, &pieces),
+        _ => Ok((Arc::new(Int64Array::from_iter_values(counts.iter().map(|n| *n as i64))), vec![])),
+    }
+}
+
+fn integer_sums(
+    call: &WindowCall,
+    section: &Section<'_>,
+    around: &Around,
+    part: &[bool],
+    counts: &[usize],
+    pieces: &[Pieces],
+) -> Result<(ArrayRef, RowErrors)> {
+    let values = Integers::of(&section.columns[call.args[0]]);
+    // Sums up to each row: a frame's sum is a difference, wherever it begins and ends.
+    let mut sums = Vec::with_capacity(section.body + 1);
+    sums.push(i256::ZERO);
+    for (i, p) in part.iter().enumerate() {
+        let last = sums[i];
+        let value = if *p { values.value(section.head + i) } else { 0 };
+        sums.push(if value == 0 { last } else { last.wrapping_add(i256::from_i128(value)) });
+    }
+    let results = pieces.iter().map(|pieces| {
+        pieces.iter().fold(i256::ZERO, |sum, piece| {
+            let ((from, to), before, behind) = clip(section, piece);
+            let mut sum = sum.wrapping_add(sums[to].wrapping_sub(sums[from]));
+            if before {
+                sum = sum.wrapping_add(around.before.sum);
+            }
+            if behind {
+                sum = sum.wrapping_add(around.behind.sum);
+            }
+            sum
+        })
+    });
+    let mut errors = vec![];
+    let array: ArrayRef = match call.field.data_type() {
+        DataType::Int64 => {
+            let refusal = || Error::new(ErrorKind::NumericOutOfRange, "bigint out of range");
+            let values = results.zip(counts).enumerate().map(|(i, (sum, n))| {
+                if *n == 0 {
+                    return None;
+                }
+                let fits = sum.to_i128().and_then(|s| i64::try_from(s).ok());
+                if fits.is_none() {
+                    errors.push((i as u32, refusal()));
+                }
+                fits
+            });
+            Arc::new(values.collect::<Int64Array>())
+        }
+        DataType::Decimal128(precision, scale) => {
+            let refusal = || Error::new(ErrorKind::NumericOutOfRange, "value overflows numeric format");
+            let limit = 10_u128.pow(u32::from(*precision));
+            let values = results.zip(counts).enumerate().map(|(i, (sum, n))| {
+                if *n == 0 {
+                    return None;
+                }
+                let fits = sum.to_i128().filter(|s| s.unsigned_abs() < limit);
+                if fits.is_none() {
+                    errors.push((i as u32, refusal()));
+                }
+                fits
+            });
+            let array = values.collect::<arrow::array::PrimitiveArray<Decimal128Type>>();
+            Arc::new(array.with_precision_and_scale(*precision, *scale)?)
+        }
+        other => return Err(Error::internal(format!("a sum of type {other}"))),
+    };
+    Ok((array, errors))
+}
+
+fn float_sums(
+    call: &WindowCall,
+    section: &Section<'_>,
+    around: &Around,
+    part: &[bool],
+    counts: &[usize],
+    pieces: &[Pieces],
+) -> Result<(ArrayRef, RowErrors)> {
+    let values = &section.columns[call.args[0]];
+    let average = call.kind == WindowKind::Avg;
+    let narrow = *call.field.data_type() == DataType::Float32;
+    let mut errors = vec![];
+    let mut results = Vec::with_capacity(pieces.len());
+    // What the running sum holds now.
+    let mut sum = ExactSum::default();
+    let mut held: Option<((usize, usize), bool, bool)> = None;
+    let add = |sum: &mut ExactSum, range: Range<usize>, weight: i64| {
+        for i in range.filter(|i| part[*i]) {
+            sum.add(float_at(values, section.head + i), weight);
+        }
+    };
+    let whole = |pieces: &Pieces| {
+        let mut all = (usize::MAX, 0);
+        for (start, end) in pieces.iter() {
+            all = (all.0.min(start), all.1.max(end));
+        }
+        (all.0.min(all.1), all.1)
+    };
+    let mut last: Option<(Pieces, f64, bool)> = None;
+    for (i, (pieces, n)) in pieces.iter().zip(counts).enumerate() {
+        let repeated = last.as_ref().is_some_and(|(p, ..)| p == pieces);
+        if !repeated {
+            let hull = whole(pieces);
+            let ((from, to), before, behind) = clip(section, hull);
+            match held {
+                // Frames move forward, so what enters and what leaves is little.
+                Some(((old_from, old_to), b, e)) if b == before && e == behind && from < old_to => {
+                    add(&mut sum, old_to..to.max(old_to), 1);
+                    add(&mut sum, to..old_to.max(to), -1);
+                    add(&mut sum, old_from..from.max(old_from), -1);
+                    add(&mut sum, from..old_from.max(from), 1);
+                }
+                _ => {
+                    sum = ExactSum::default();
+                    if before && let Some(s) = &around.before.float {
+                        sum.merge(s);
+                    }
+                    if behind && let Some(s) = &around.behind.float {
+                        sum.merge(s);
+                    }
+                    add(&mut sum, from..to, 1);
+                }
+            }
+            held = Some(((from, to), before, behind));
+            // The rows between the pieces are left out.
+            let mut own = std::borrow::Cow::Borrowed(&sum);
+            let mut at = hull.0;
+            for (start, end) in pieces.iter() {
+                if start > at {
+                    let ((from, to), ..) = clip(section, (at, start));
+                    add(own.to_mut(), from..to, -1);
+                }
+                at = end;
+            }
+            last = Some((*pieces, own.value(), own.is_special()));
+        }
+        let (value, special) = last.as_ref().map_or((0.0, false), |(_, v, s)| (*v, *s));
+        let infinite = if narrow { !(value as f32).is_finite() } else { !value.is_finite() };
+        if *n == 0 {
+            results.push(None);
+        } else if infinite && !special {
+            let refusal = Error::new(ErrorKind::NumericOutOfRange, "value out of range: overflow");
+            errors.push((i as u32, refusal));
+            results.push(None);
+        } else {
+            results.push(Some(if average { value / *n as f64 } else { value }));
+        }
+    }
+    let array: ArrayRef = if narrow {
+        Arc::new(results.into_iter().map(|v| v.map(|v| v as f32)).collect::<Float32Array>())
+    } else {
+        Arc::new(results.into_iter().collect::<Float64Array>())
+    };
+    Ok((array, errors))
+}
+
+/// min and max.
+fn extremes(
+    call: &WindowCall,
+    (encoder, greatest): (&RowEncoder, bool),
+    section: &Section<'_>,
+    around: &Around,
+    rows: Range<usize>,
+) -> Result<ArrayRef> {
+    let values = section.columns[call.args[0]].slice(section.head, section.body);
+    let encoded = encoder.encode(&[Arc::clone(&values)])?;
+    let part = takes_part(call, section.columns, section.head + section.body + section.tail);
+    let part = &part[section.head..section.head + section.body];
+    let better = |a: u32, b: u32| {
+        if a == u32::MAX || b == u32::MAX {
+            return a.min(b);
+        }
+        let (x, y) = (encoded.row(a as usize), encoded.row(b as usize));
+        if (x < y) ^ greatest || x == y { a } else { b }
+    };
+    // A tree of the best rows: leaf `i` is node `body + i`.
+    let body = section.body.max(1);
+    let mut tree = vec![u32::MAX; 2 * body];
+    for (i, p) in part.iter().enumerate() {
+        if *p {
+            tree[body + i] = i as u32;
+        }
+    }
+    for i in (1..body).rev() {
+        tree[i] = better(tree[2 * i], tree[2 * i + 1]);
+    }
+    let best = |from: usize, to: usize| {
+        let (mut low, mut high, mut found) = (from + body, to + body, u32::MAX);
+        while low < high {
+            if low & 1 == 1 {
+                found = better(found, tree[low]);
+                low += 1;
+            }
+            if high & 1 == 1 {
+                high -= 1;
+                found = better(found, tree[high]);
+            }
+            low /= 2;
+            high /= 2;
+        }
+        found
+    };
+    let nothing = encoder.encode(&[arrow::array::new_null_array(values.data_type(), 1)])?;
+    let mut frames = Frames::new(section, &call.frame)?;
+    let mut results: Vec<Arc<[u8]>> = Vec::new();
+    let mut picks: Vec<u32> = Vec::with_capacity(rows.len());
+    // (whether the last result reached around, its clipped range): running extremes only look at what is new.
+    let mut running: Option<(usize, u32)> = None;
+    for position in rows {
+        let pieces = frames.pieces(position)?;
+        let mut found = u32::MAX;
+        let mut outside: Option<Arc<[u8]>> = None;
+        for piece in pieces.iter() {
+            let ((from, to), before, behind) = clip(section, piece);
+            found = match running {
+                Some((end, old)) if from == 0 && pieces.count == 1 && end <= to => better(old, best(end, to)),
+                _ => better(found, best(from, to)),
+            };
+            running = (from == 0 && pieces.count == 1).then_some((to, found));
+            for (reaches, summary) in [(before, &around.before), (behind, &around.behind)] {
+                if reaches && let Some(bytes) = &summary.extreme {
+                    merge_extreme(&mut outside, bytes, greatest);
+                }
+            }
+        }
+        let inside = (found != u32::MAX).then(|| encoded.row(found as usize).data());
+        let outside = match (outside, inside) {
+            (Some(o), Some(i)) => Some(o).filter(|o| if greatest { **o > *i } else { **o < *i }),
+            (o, _) => o,
+        };
+        picks.push(match outside {
+            None => found,
+            Some(bytes) => {
+                results.push(bytes);
+                u32::MAX - results.len() as u32
+            }
+        });
+    }
+    let bytes = picks.iter().map(|pick| match *pick {
+        u32::MAX => nothing.row(0).data(),
+        inside if (inside as usize) < section.body => encoded.row(inside as usize).data(),
+        outside => &results[(u32::MAX - outside) as usize - 1],
+    });
+    encoder.decode_bytes(bytes)?.pop().ok_or_else(|| Error::internal("an extreme without a value"))
+}
