@@ -194,6 +194,28 @@ impl WindowCall {
     }
 }
 
+/// What the limit of a partition counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitBy {
+    /// Rows.
+    Rows,
+    /// Rows, and the peers of the last one (`rank() <= n`, WITH TIES).
+    Ties,
+    /// Groups of peers (`dense_rank() <= n`).
+    Groups,
+}
+
+/// The rows of each partition that are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverLimit {
+    /// Rows passed over.
+    pub offset: u64,
+    /// How many are shown.
+    pub limit: u64,
+    /// What is counted.
+    pub by: LimitBy,
+}
+
 /// The evaluator of one partition: the call, its argument columns, the number of rows.
 pub type Evaluate = fn(&OverFunction, &[ArrayRef], usize) -> Result<ArrayRef>;
 

@@ -39,7 +39,7 @@ use summary::{Summarizer, Summed};
 
 use crate::error::{Error, Result};
 use crate::expr::eval_error;
-use crate::expr::window::WindowCall;
+use crate::expr::window::{LimitBy, OverLimit, WindowCall};
 use crate::operator::rows::{RowCodec, RowIndex, micros};
 use crate::operator::{Operator, Output, Progress, TimeFacts};
 use crate::zset::ZBatch;
@@ -50,28 +50,6 @@ use crate::zset::key::RowEncoder;
 const BLOCK: usize = 64 * 1024;
 /// Changes of a partition in an epoch from which it is evaluated as a whole, if they are also many of its rows.
 const MANY: usize = 256;
-
-/// What the limit of a partition counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitBy {
-    /// Rows.
-    Rows,
-    /// Rows, and the peers of the last one (`rank() <= n`, WITH TIES).
-    Ties,
-    /// Groups of peers (`dense_rank() <= n`).
-    Groups,
-}
-
-/// The rows of each partition that are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OverLimit {
-    /// Rows passed over.
-    pub offset: u64,
-    /// How many are shown.
-    pub limit: u64,
-    /// What is counted.
-    pub by: LimitBy,
-}
 
 /// What an [`Over`] computes.
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@ mod expression;
 mod join;
 mod limit;
 mod temporal;
+mod window;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -360,11 +360,6 @@ impl Sequence {
         weight
     }
 
-    /// Copies of a row.
-    pub fn count(&self, bytes: &[u8]) -> usize {
-        self.upper_bound(bytes) - self.lower_bound(bytes)
-    }
-
     /// The position of the first row that is not `before`; rows before it come first.
     pub fn partition_point(&self, before: impl Fn(RowRef<'_>) -> bool) -> usize {
         self.root.as_ref().map_or(0, |r| r.find(&before))

@@ -185,7 +185,8 @@ impl VisitorMut for Preparer {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         shape::balance_unions(&mut query.body);
-        as_flow(window::name_windows_of_order(query).and_then(|()| checks::query(query)))
+        let windows = window::with_ties(query).and_then(|()| window::name_windows_of_order(query));
+        as_flow(windows.and_then(|()| checks::query(query)))
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {

@@ -121,7 +121,7 @@ fn find<'a>(name: &Ident, windows: &'a [(String, WindowSpec)]) -> Result<&'a Win
 fn extended(spec: &WindowSpec, windows: &[(String, WindowSpec)]) -> Result<WindowSpec> {
     let Some(base) = &spec.window_name else { return Ok(spec.clone()) };
     let (name, base) = (fold(base), find(base, windows)?);
-    if !spec.partition_by.is_empty() {
+    if !spec.partition_by.iter().all(|e| excluded(e).is_some()) {
         return Err(windowing(format!("cannot override PARTITION BY clause of window \"{name}\"")));
     }
     let marker = |e: &ast::OrderByExpr| excluded(&e.expr).is_some();
@@ -134,7 +134,7 @@ fn extended(spec: &WindowSpec, windows: &[(String, WindowSpec)]) -> Result<Windo
     let order_by = base.order_by.iter().chain(&spec.order_by).cloned().collect();
     Ok(WindowSpec {
         window_name: None,
-        partition_by: base.partition_by.clone(),
+        partition_by: base.partition_by.iter().chain(&spec.partition_by).cloned().collect(),
         order_by,
         window_frame: spec.window_frame.clone(),
     })
@@ -174,6 +174,82 @@ impl VisitorMut for Named<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+// ---- WITH TIES ----
+
+/// `ORDER BY k FETCH FIRST n ROWS WITH TIES` as a condition: `rank() OVER (ORDER BY k) <= n`.
+pub fn with_ties(query: &mut Query) -> Result<()> {
+    let Some(fetch) = query.fetch.take() else { return Ok(()) };
+    let number = |n: &str| ast::Expr::Value(ast::Value::Number(n.to_string(), false).with_empty_span());
+    let mut bound = fetch.quantity.unwrap_or_else(|| number("1"));
+    if let Some(ast::LimitClause::LimitOffset { offset: Some(offset), .. }) = &query.limit_clause {
+        bound = binary(bound, ast::BinaryOperator::Plus, ast::Expr::Nested(Box::new(offset.value.clone())));
+    }
+    let order = match query.order_by.as_ref().map(|o| &o.kind) {
+        Some(ast::OrderByKind::Expressions(exprs)) if !exprs.is_empty() => exprs.clone(),
+        _ => {
+            let refusal = "WITH TIES cannot be specified without ORDER BY clause";
+            return Err(Error::new(ErrorKind::Syntax, refusal));
+        }
+    };
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return Err(Error::unsupported("WITH TIES after UNION is not supported"));
+    };
+    let order_by = order
+        .into_iter()
+        .map(|o| Ok(ast::OrderByExpr { expr: output(o.expr, &select.projection)?, ..o }))
+        .collect::<Result<Vec<_>>>()?;
+    let ast::Expr::Function(mut rank) = super::prepare::call("rank", vec![]) else {
+        return Err(Error::internal("a call that is none"));
+    };
+    rank.over = Some(WindowType::WindowSpec(WindowSpec {
+        window_name: None,
+        partition_by: vec![],
+        order_by,
+        window_frame: None,
+    }));
+    let mut condition = binary(ast::Expr::Function(rank), ast::BinaryOperator::LtEq, bound);
+    if let Some(old) = select.qualify.take() {
+        condition = binary(ast::Expr::Nested(Box::new(old)), ast::BinaryOperator::And, condition);
+    }
+    select.qualify = Some(condition);
+    Ok(())
+}
+
+fn binary(left: ast::Expr, op: ast::BinaryOperator, right: ast::Expr) -> ast::Expr {
+    ast::Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+/// What an item of ORDER BY names: an output by its number or name, or else itself.
+fn output(item: ast::Expr, projection: &[SelectItem]) -> Result<ast::Expr> {
+    let named = |name: &str| {
+        projection.iter().find_map(|p| match p {
+            SelectItem::ExprWithAlias { expr, alias } if super::prepare::visible_name(&fold(alias)) == name => {
+                Some(expr.clone())
+            }
+            _ => None,
+        })
+    };
+    Ok(match &item {
+        ast::Expr::Identifier(i) => named(&fold(i)).unwrap_or(item),
+        ast::Expr::Value(v) => {
+            let ast::Value::Number(n, _) = &v.value else { return Ok(item) };
+            let wildcard = |p: &SelectItem| {
+                matches!(p, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+            };
+            let at = n.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+            match at.and_then(|at| projection.get(at)) {
+                Some(SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. })
+                    if !projection.iter().any(wildcard) =>
+                {
+                    e.clone()
+                }
+                _ => return Err(Error::unsupported("WITH TIES after ORDER BY a number is not supported here")),
+            }
+        }
+        _ => item,
+    })
 }
 
 // ---- The syntax tree ----
