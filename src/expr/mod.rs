@@ -7,6 +7,10 @@ pub mod aggregate;
 mod checked;
 pub mod eval_error;
 pub mod scalar;
+<<<<<<< HEAD
 pub mod window;
+=======
+mod shift;
+>>>>>>> main
 
 pub use scalar::ScalarExpr;

@@ -12,7 +12,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, Float64Array, Int32Array, Int64Array, UInt32Array, new_empty_array,
 };
 use arrow::compute::{SortOptions, interleave, take};
-use arrow::datatypes::{DataType, Decimal128Type, Int32Type, i256};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Int32Type, i256};
 
 use super::generic;
 use super::range::{Key, RangeEdge, key};
@@ -561,8 +561,7 @@ fn integer_sums(
     sums.push(i256::ZERO);
     for (i, p) in part.iter().enumerate() {
         let last = sums[i];
-        let value = if *p { values.value(section.head + i) } else { 0 };
-        sums.push(if value == 0 { last } else { last.wrapping_add(i256::from_i128(value)) });
+        sums.push(if *p { last.wrapping_add(values.value(section.head + i)) } else { last });
     }
     let results = pieces.iter().map(|pieces| {
         pieces.iter().fold(i256::ZERO, |sum, piece| {
@@ -607,6 +606,23 @@ fn integer_sums(
                 fits
             });
             let array = values.collect::<arrow::array::PrimitiveArray<Decimal128Type>>();
+            Arc::new(array.with_precision_and_scale(*precision, *scale)?)
+        }
+        DataType::Decimal256(precision, scale) => {
+            let refusal = || Error::new(ErrorKind::NumericOutOfRange, "value overflows numeric format");
+            let half = i256::from_i128(10_i128.pow(u32::from(*precision / 2)));
+            let limit = half.wrapping_mul(half);
+            let values = results.zip(counts).enumerate().map(|(i, (sum, n))| {
+                let fits = (sum < limit && sum > limit.wrapping_neg()).then_some(sum);
+                if *n == 0 {
+                    return None;
+                }
+                if fits.is_none() {
+                    errors.push((i as u32, refusal()));
+                }
+                fits
+            });
+            let array = values.collect::<arrow::array::PrimitiveArray<Decimal256Type>>();
             Arc::new(array.with_precision_and_scale(*precision, *scale)?)
         }
         other => return Err(Error::internal(format!("a sum of type {other}"))),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int64Type, i256};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type, i256};
 
 use super::sequence::RowRef;
 use crate::error::{Error, Result};
@@ -49,7 +49,10 @@ impl Summed {
         Ok(match (&call.kind, argument) {
             (WindowKind::Count, _) => Summed::Counted,
             (WindowKind::Sum | WindowKind::Avg, Some(DataType::Float32 | DataType::Float64)) => Summed::Floats,
-            (WindowKind::Sum, Some(DataType::Int64 | DataType::Decimal128(..))) => Summed::Integers,
+            (
+                WindowKind::Sum,
+                Some(DataType::Int64 | DataType::Decimal128(..) | DataType::Decimal256(..)),
+            ) => Summed::Integers,
             (WindowKind::Sum | WindowKind::Avg, Some(other)) => {
                 return Err(Error::unsupported(format!("sum of {other} over a window is not supported")));
             }
@@ -68,6 +71,7 @@ impl Summed {
 pub(super) enum Integers<'a> {
     Small(&'a [i64]),
     Large(&'a [i128]),
+    Huge(&'a [i256]),
 }
 
 impl<'a> Integers<'a> {
@@ -75,16 +79,18 @@ impl<'a> Integers<'a> {
     pub fn of(array: &'a ArrayRef) -> Integers<'a> {
         match array.data_type() {
             DataType::Int64 => Integers::Small(array.as_primitive::<Int64Type>().values()),
+            DataType::Decimal256(..) => Integers::Huge(array.as_primitive::<Decimal256Type>().values()),
             _ => Integers::Large(array.as_primitive::<Decimal128Type>().values()),
         }
     }
 
     /// One of them.
     #[inline]
-    pub fn value(&self, i: usize) -> i128 {
+    pub fn value(&self, i: usize) -> i256 {
         match self {
-            Integers::Small(v) => i128::from(v[i]),
-            Integers::Large(v) => v[i],
+            Integers::Small(v) => i256::from_i128(i128::from(v[i])),
+            Integers::Large(v) => i256::from_i128(v[i]),
+            Integers::Huge(v) => v[i],
         }
     }
 }
@@ -158,8 +164,7 @@ impl Summarizer {
                 (Summed::Integers, Some(values)) => {
                     let values = Integers::of(values);
                     for (i, row) in rows.iter().enumerate().filter(|(i, _)| part[*i]) {
-                        let product = i256::from_i128(values.value(i))
-                            .wrapping_mul(i256::from_i128(row.count as i128));
+                        let product = values.value(i).wrapping_mul(i256::from_i128(row.count as i128));
                         summary.sum = summary.sum.wrapping_add(product);
                     }
                 }

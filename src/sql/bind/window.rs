@@ -830,7 +830,10 @@ pub(super) fn split_averages(w: Window) -> DfResult<LogicalPlan> {
         let Expr::WindowFunction(f) = unaliased(e) else { return None };
         let WindowFunctionDefinition::WindowUDF(udf) = &f.fun else { return None };
         let over = udf.inner().downcast_ref::<OverFunction>()?;
-        let decimal = matches!(f.params.args.first()?.get_type(&input_schema), Ok(DataType::Decimal128(..)));
+        let decimal = matches!(
+            f.params.args.first()?.get_type(&input_schema),
+            Ok(DataType::Decimal128(..) | DataType::Decimal256(..))
+        );
         (over.call.kind == WindowKind::Avg && decimal).then(|| (f.as_ref().clone(), over.clone()))
     };
     if !w.window_expr.iter().any(|e| exact(e).is_some()) {
