@@ -300,7 +300,8 @@ impl Generator {
     fn window(&mut self, scope: &[Reach]) -> Item {
         let exact: Vec<Reach> = scope.iter().filter(|r| r.ty != Ty::Average).cloned().collect();
         let pick = |g: &mut Self| exact.choose(&mut g.rng).expect("a key or a text").clone();
-        let direction = |g: &mut Self| ["", " DESC", " NULLS FIRST", " DESC NULLS LAST"][g.rng.random_range(0..4)];
+        let direction =
+            |g: &mut Self| ["", " DESC", " NULLS FIRST", " DESC NULLS LAST"][g.rng.random_range(0..4)];
         let partition = match self.chance(60) {
             true => format!("PARTITION BY {} ", pick(self).text),
             false => String::new(),

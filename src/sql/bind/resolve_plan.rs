@@ -32,7 +32,10 @@ impl Resolver<'_> {
 
     fn plan_inner(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
         use datafusion::common::tree_node::TreeNode;
-        let plan = flat_union(plan);
+        let plan = match flat_union(plan) {
+            LogicalPlan::Window(w) => super::window::by_order(w)?,
+            plan => plan,
+        };
         let plan = plan.map_children(|child| Ok(Transformed::yes(self.plan(child)?)))?.data;
         match plan {
             LogicalPlan::Limit(limit) => self.limit(limit),

@@ -817,6 +817,30 @@ fn unique_columns(plan: &LogicalPlan) -> Option<Vec<usize>> {
     }
 }
 
+/// Calls of several orders over rows that nothing tells apart, one node per order: where copies of a row get different
+/// results of one call, the next breaks ties by them.
+pub(super) fn by_order(w: Window) -> DfResult<LogicalPlan> {
+    if w.window_expr.len() < 2 || unique_columns(&w.input).is_some() {
+        return Ok(LogicalPlan::Window(w));
+    }
+    let mut nodes: Vec<Vec<Expr>> = vec![];
+    for e in w.window_expr {
+        let order = |e: &Expr| match unaliased(e) {
+            Expr::WindowFunction(f) => Some((f.params.partition_by.clone(), f.params.order_by.clone())),
+            _ => None,
+        };
+        match nodes.iter_mut().find(|n| order(&n[0]) == order(&e)) {
+            Some(node) => node.push(e),
+            None => nodes.push(vec![e]),
+        }
+    }
+    let mut plan = w.input;
+    for node in nodes {
+        plan = Arc::new(LogicalPlan::Window(Window::try_new(node, plan)?));
+    }
+    Ok(Arc::unwrap_or_clone(plan))
+}
+
 fn groups_of(a: &Aggregate) -> Option<Vec<usize>> {
     let groups = a.schema.fields().len() - a.aggr_expr.len();
     let plain = !a.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
