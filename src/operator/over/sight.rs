@@ -160,7 +160,11 @@ impl Sight {
             };
             let extent = match frame.units {
                 FrameUnits::Rows => Extent::Rows(number(value)?),
-                FrameUnits::Groups => Extent::Groups(number(value)?),
+                FrameUnits::Groups => {
+                    self.before.push(Extent::Groups(0));
+                    self.after.push(Extent::Groups(0));
+                    Extent::Groups(number(value)?)
+                }
                 FrameUnits::Range => {
                     let (data_type, options) =
                         order.ok_or_else(|| Error::internal("a RANGE frame without ORDER BY"))?;
@@ -244,6 +248,9 @@ impl Sights {
     /// What has to be at hand to evaluate these rows.
     pub fn hold(&self, rows: &Sequence, range: std::ops::Range<usize>, known: &KnownScan<'_>) -> Result<Hold> {
         let mut hold = Hold { first: range.start, end: range.end, head: 0, tail: 0 };
+        if range.is_empty() {
+            return Ok(hold);
+        }
         let (Some(low), Some(high)) = (rows.at(range.start), rows.at(range.end.saturating_sub(1))) else {
             return Ok(hold);
         };
@@ -259,8 +266,10 @@ impl Sights {
                     Extent::Within(edge) | Extent::Until(edge) => match self.key(low)?.0 {
                         Key::Null => range.start,
                         base => {
+                            // A frame that goes on beyond its end has its last row before it.
                             let within = matches!(extent, Extent::Within(_));
-                            self.edge(rows, |k| edge.contains(k, base) != within).min(range.start)
+                            let first = self.edge(rows, |k| edge.contains(k, base) != within);
+                            first.saturating_sub(usize::from(!within)).min(range.start)
                         }
                     },
                 };
@@ -278,7 +287,7 @@ impl Sights {
                         Key::Null => range.end,
                         base => {
                             let within = matches!(extent, Extent::Within(_));
-                            self.edge(rows, |k| edge.contains(k, base) == within)
+                            self.edge(rows, |k| edge.contains(k, base) == within) + usize::from(!within)
                         }
                     },
                 };
@@ -324,11 +333,16 @@ impl Sights {
                         if *n == 0 { end } else { rows.group_start(rows.groups_before(end) + n) }
                     }
                     Extent::Known(n, column) => known.forth(rows, own_end, *n, *column)?,
-                    Extent::Within(edge) | Extent::Until(edge) => match self.key(changed)?.0 {
+                    Extent::Within(edge) => match self.key(changed)?.0 {
                         Key::Null => own_end,
-                        value => {
-                            let within = matches!(extent, Extent::Within(_));
-                            self.edge_from(rows, own_end, |k| edge.contains(value, k) == within)
+                        value => self.edge_from(rows, own_end, |k| edge.contains(value, k)),
+                    },
+                    // As far as frames end before the next row.
+                    Extent::Until(edge) => match rows.at(own_end) {
+                        None => rows.len(),
+                        Some(next) => {
+                            let next = self.key(next)?.0;
+                            self.edge_from(rows, own_end, |k| !edge.contains(next, k))
                         }
                     },
                 };
@@ -342,11 +356,16 @@ impl Sights {
                         if *n == 0 { start } else { rows.group_start(rows.groups_before(start).saturating_sub(*n)) }
                     }
                     Extent::Known(n, column) => known.back(rows, own_start, *n, *column)?,
-                    Extent::Within(edge) | Extent::Until(edge) => match self.key(changed)?.0 {
+                    Extent::Within(edge) => match self.key(changed)?.0 {
                         Key::Null => own_start,
-                        value => {
-                            let within = matches!(extent, Extent::Within(_));
-                            self.edge(rows, |k| edge.contains(value, k) != within).min(own_start)
+                        value => self.edge(rows, |k| !edge.contains(value, k)).min(own_start),
+                    },
+                    // As far as frames begin behind the last row.
+                    Extent::Until(edge) => match own_start.checked_sub(1).and_then(|last| rows.at(last)) {
+                        None => 0,
+                        Some(last) => {
+                            let last = self.key(last)?.0;
+                            self.edge(rows, |k| edge.contains(last, k)).min(own_start)
                         }
                     },
                 };
