@@ -7,10 +7,7 @@ pub mod aggregate;
 mod checked;
 pub mod eval_error;
 pub mod scalar;
-<<<<<<< HEAD
-pub mod window;
-=======
 mod shift;
->>>>>>> main
+pub mod window;
 
 pub use scalar::ScalarExpr;

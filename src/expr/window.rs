@@ -279,7 +279,10 @@ impl OverFunction {
 
 impl fmt::Debug for OverFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OverFunction").field("name", &self.name).field("call", &self.call).finish_non_exhaustive()
+        f.debug_struct("OverFunction")
+            .field("name", &self.name)
+            .field("call", &self.call)
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,8 +8,8 @@
 pub mod distinct;
 pub mod join;
 pub mod map;
-pub mod reduce;
 pub mod over;
+pub mod reduce;
 mod rows;
 pub mod temporal;
 #[cfg(test)]

@@ -287,8 +287,7 @@ impl Over {
         let before = rows.summary(0..body.start, &self.summarizer)?;
         let behind = rows.summary(body.end..rows.len(), &self.summarizer)?;
         let at = hold.head + range.start - body.start;
-        let mut columns: Vec<ArrayRef> =
-            batch.columns().iter().map(|c| c.slice(at, range.len())).collect();
+        let mut columns: Vec<ArrayRef> = batch.columns().iter().map(|c| c.slice(at, range.len())).collect();
         let mut errors = BTreeMap::new();
         for (i, (call, (before, behind))) in
             self.spec.calls.iter().zip(before.into_iter().zip(behind)).enumerate()
@@ -419,17 +418,13 @@ impl Over {
         }
         let now: BTreeSet<Box<[u8]>> = partition.missing.keys().cloned().collect();
         let was = std::mem::take(&mut partition.reported);
-        let changes: Vec<(&[u8], i64)> = now
-            .difference(&was)
-            .map(|b| (&**b, 1))
-            .chain(was.difference(&now).map(|b| (&**b, -1)))
-            .collect();
+        let changes: Vec<(&[u8], i64)> =
+            now.difference(&was).map(|b| (&**b, 1)).chain(was.difference(&now).map(|b| (&**b, -1))).collect();
         if !changes.is_empty() {
             let rows = self.shared.decode(changes.iter().map(|(b, _)| *b))?;
             let rows = ZBatch::try_new(rows, compact_weights(changes.iter().map(|(_, w)| *w).collect()))?;
             let refusal = || Error::internal("row was taken back more often than it was given");
-            let errors: Vec<(u32, Error)> =
-                (0..rows.num_rows() as u32).map(|row| (row, refusal())).collect();
+            let errors: Vec<(u32, Error)> = (0..rows.num_rows() as u32).map(|row| (row, refusal())).collect();
             out.push_errors(eval_error::error_batch(&rows, &errors, "over")?);
         }
         self.partitions[slot as usize].reported = now;

@@ -93,8 +93,7 @@ fn order(function: &OverFunction, values: &[ArrayRef], rows: usize) -> Result<So
     let compared = peers.as_ref().unwrap_or(&all);
     let begins = |i: &usize| {
         *i == 0
-            || !keys.is_empty()
-                && compared.row(order[*i - 1] as usize) != compared.row(order[*i] as usize)
+            || !keys.is_empty() && compared.row(order[*i - 1] as usize) != compared.row(order[*i] as usize)
     };
     let mut groups: Vec<usize> = (0..rows).filter(begins).collect();
     groups.push(rows);

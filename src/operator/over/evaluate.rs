@@ -9,7 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int32Array, Int64Array, UInt32Array, new_empty_array,
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int32Array, Int64Array, UInt32Array,
+    new_empty_array,
 };
 use arrow::compute::{SortOptions, interleave, take};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Int32Type, i256};
@@ -310,8 +311,7 @@ pub(super) fn evaluate(
                 }
                 wanted.push(picks);
             }
-            let running =
-                matches!(frames.start, Edge::First) && call.frame.exclude == FrameExclude::NoOthers;
+            let running = matches!(frames.start, Edge::First) && call.frame.exclude == FrameExclude::NoOthers;
             let args: Vec<ArrayRef> = call.args.iter().map(|a| Arc::clone(&section.columns[*a])).collect();
             generic::aggregate(function, call, &args, part.as_deref(), &wanted, running)
         }
@@ -358,8 +358,7 @@ fn ntile(call: &WindowCall, section: &Section<'_>, rows: Range<usize>) -> Result
         return Ok((Arc::new(Int32Array::new_null(rows.len())), vec![]));
     }
     let Some(n) = usize::try_from(argument.value(first)).ok().filter(|n| *n > 0) else {
-        let refusal =
-            || Error::new(ErrorKind::InvalidNtile, "argument of ntile must be greater than zero");
+        let refusal = || Error::new(ErrorKind::InvalidNtile, "argument of ntile must be greater than zero");
         let errors = (0..rows.len() as u32).map(|i| (i, refusal())).collect();
         return Ok((Arc::new(Int32Array::new_null(rows.len())), errors));
     };
@@ -389,7 +388,9 @@ fn shifted(call: &WindowCall, section: &Section<'_>, rows: Range<usize>) -> Resu
         };
         let offset = if call.kind == WindowKind::Lag { -offset } else { offset };
         let target = match &known {
-            Some(known) if offset != 0 => known.beside(position - section.first, offset).map(|b| b + section.first),
+            Some(known) if offset != 0 => {
+                known.beside(position - section.first, offset).map(|b| b + section.first)
+            }
             _ => usize::try_from(position as i64 + offset).ok().filter(|t| *t < section.total),
         };
         picks.push(match (target, &default) {

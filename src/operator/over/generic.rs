@@ -26,8 +26,11 @@ pub(super) fn aggregate(
     frames: &[Vec<(u32, u32)>],
     running: bool,
 ) -> Result<(ArrayRef, RowErrors)> {
-    let fields: Vec<Field> =
-        args.iter().enumerate().map(|(i, a)| Field::new(format!("a{i}"), a.data_type().clone(), true)).collect();
+    let fields: Vec<Field> = args
+        .iter()
+        .enumerate()
+        .map(|(i, a)| Field::new(format!("a{i}"), a.data_type().clone(), true))
+        .collect();
     let columns = (0..args.len())
         .map(|i| Arc::new(Column::new(&format!("a{i}"), i)) as Arc<dyn PhysicalExpr>)
         .collect();
@@ -52,7 +55,10 @@ pub(super) fn aggregate(
     let mut errors: RowErrors = vec![];
     let mut state: Option<(Box<dyn Accumulator>, u32)> = None;
     for (i, frame) in frames.iter().enumerate() {
-        if i > 0 && frames[i - 1] == *frame && !matches!(errors.last(), Some((row, _)) if *row + 1 == i as u32) {
+        if i > 0
+            && frames[i - 1] == *frame
+            && !matches!(errors.last(), Some((row, _)) if *row + 1 == i as u32)
+        {
             results.push(results[i - 1].clone());
             continue;
         }

@@ -60,9 +60,10 @@ impl RangeEdge {
         let ten = |n: i32| 10_i128.checked_pow(n.max(0) as u32).ok_or_else(|| unsupported(key));
         let (by, factor) = match (key, offset) {
             (DataType::Float32 | DataType::Float64, ScalarValue::Float64(Some(v))) => (By::Float(*v), 1),
-            (DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32, ScalarValue::IntervalMonthDayNano(Some(v))) => {
-                (By::Calendar { months: v.months, days: v.days, micros: v.nanoseconds / 1000 }, 1)
-            }
+            (
+                DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32,
+                ScalarValue::IntervalMonthDayNano(Some(v)),
+            ) => (By::Calendar { months: v.months, days: v.days, micros: v.nanoseconds / 1000 }, 1),
             (DataType::Time64(TimeUnit::Microsecond), ScalarValue::IntervalMonthDayNano(Some(v))) => {
                 (By::Whole(i128::from(v.nanoseconds / 1000)), 1)
             }

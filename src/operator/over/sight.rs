@@ -246,7 +246,12 @@ impl Sights {
     }
 
     /// What has to be at hand to evaluate these rows.
-    pub fn hold(&self, rows: &Sequence, range: std::ops::Range<usize>, known: &KnownScan<'_>) -> Result<Hold> {
+    pub fn hold(
+        &self,
+        rows: &Sequence,
+        range: std::ops::Range<usize>,
+        known: &KnownScan<'_>,
+    ) -> Result<Hold> {
         let mut hold = Hold { first: range.start, end: range.end, head: 0, tail: 0 };
         if range.is_empty() {
             return Ok(hold);
@@ -260,7 +265,11 @@ impl Sights {
                     Extent::Rows(n) => range.start.saturating_sub(*n),
                     Extent::Groups(n) => {
                         let start = rows.peers_start(low.peers());
-                        if *n == 0 { start } else { rows.group_start(rows.groups_before(start).saturating_sub(*n)) }
+                        if *n == 0 {
+                            start
+                        } else {
+                            rows.group_start(rows.groups_before(start).saturating_sub(*n))
+                        }
                     }
                     Extent::Known(n, column) => known.back(rows, range.start, *n, *column)?,
                     Extent::Within(edge) | Extent::Until(edge) => match self.key(low)?.0 {
@@ -315,12 +324,7 @@ impl Sights {
     }
 
     /// The rows whose results a change of row `changed` may reach, in one of the versions, as far as rows see.
-    fn reached(
-        &self,
-        rows: &Sequence,
-        changed: RowRef<'_>,
-        known: &KnownScan<'_>,
-    ) -> Result<(usize, usize)> {
+    fn reached(&self, rows: &Sequence, changed: RowRef<'_>, known: &KnownScan<'_>) -> Result<(usize, usize)> {
         let (own_start, own_end) = (rows.lower_bound(changed.bytes), rows.upper_bound(changed.bytes));
         let (mut low, mut high) = (own_start, own_end);
         for sight in &self.calls {
@@ -353,7 +357,11 @@ impl Sights {
                     Extent::Rows(n) => own_start.saturating_sub(*n),
                     Extent::Groups(n) => {
                         let start = rows.peers_start(changed.peers());
-                        if *n == 0 { start } else { rows.group_start(rows.groups_before(start).saturating_sub(*n)) }
+                        if *n == 0 {
+                            start
+                        } else {
+                            rows.group_start(rows.groups_before(start).saturating_sub(*n))
+                        }
                     }
                     Extent::Known(n, column) => known.back(rows, own_start, *n, *column)?,
                     Extent::Within(edge) => match self.key(changed)?.0 {
@@ -556,7 +564,13 @@ impl Sights {
         Ok(Cut { old: o.max(cut.old), new: n.max(cut.new) })
     }
 
-    fn same_extremes(&self, old: &Sequence, new: &Sequence, cut: Cut, summarizer: &Summarizer) -> Result<bool> {
+    fn same_extremes(
+        &self,
+        old: &Sequence,
+        new: &Sequence,
+        cut: Cut,
+        summarizer: &Summarizer,
+    ) -> Result<bool> {
         let (a, b) = (old.summary(0..cut.old, summarizer)?, new.summary(0..cut.new, summarizer)?);
         let same = |(i, sight): (usize, &Sight)| sight.start.is_empty() || a[i].extreme == b[i].extreme;
         Ok(self.calls.iter().enumerate().all(same))

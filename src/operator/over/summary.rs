@@ -48,7 +48,9 @@ impl Summed {
         let missing = || Error::internal("an aggregate without its argument");
         Ok(match (&call.kind, argument) {
             (WindowKind::Count, _) => Summed::Counted,
-            (WindowKind::Sum | WindowKind::Avg, Some(DataType::Float32 | DataType::Float64)) => Summed::Floats,
+            (WindowKind::Sum | WindowKind::Avg, Some(DataType::Float32 | DataType::Float64)) => {
+                Summed::Floats
+            }
             (
                 WindowKind::Sum,
                 Some(DataType::Int64 | DataType::Decimal128(..) | DataType::Decimal256(..)),

@@ -4,9 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -225,8 +223,11 @@ impl Naive<'_> {
             WindowKind::CumeDist => Value::Float(peers_to as f64 / total as f64),
             WindowKind::Ntile => Value::Whole(if i < total.div_ceil(2) { 1 } else { 2 }),
             WindowKind::Lag | WindowKind::Lead => {
-                let mut others: Vec<usize> =
-                    if call.kind == WindowKind::Lag { (0..i).rev().collect() } else { (i + 1..total).collect() };
+                let mut others: Vec<usize> = if call.kind == WindowKind::Lag {
+                    (0..i).rev().collect()
+                } else {
+                    (i + 1..total).collect()
+                };
                 others.retain(|j| !call.ignore_nulls || of(*j) != Value::Null);
                 match others.get(two - 1) {
                     Some(j) => of(*j),
@@ -422,7 +423,8 @@ fn numbers(schema: &SchemaRef, values: impl Iterator<Item = i64>, weight: i64) -
 
 #[test]
 fn a_change_emits_no_more_than_what_differs() {
-    let rows_frame = |start, end| Frame { units: FrameUnits::Rows, start, end, exclude: FrameExclude::NoOthers };
+    let rows_frame =
+        |start, end| Frame { units: FrameUnits::Rows, start, end, exclude: FrameExclude::NoOthers };
     let two = || ScalarValue::Int64(Some(2));
     let bounded = || rows_frame(FrameBound::Preceding(two()), FrameBound::Following(two()));
     for (kind, frame, value, changes) in [
@@ -464,7 +466,8 @@ fn sequences_know_their_positions_and_groups() {
             let probe = rng.random_range(0..=copies.len());
             let groups = copies[..probe].chunk_by(|a, b| a[0] == b[0]).count();
             assert_eq!(sequence.groups_before(probe), groups);
-            let all: Vec<usize> = (0..copies.len()).filter(|i| *i == 0 || copies[i - 1][0] != copies[*i][0]).collect();
+            let all: Vec<usize> =
+                (0..copies.len()).filter(|i| *i == 0 || copies[i - 1][0] != copies[*i][0]).collect();
             let group = rng.random_range(0..=all.len());
             assert_eq!(sequence.group_start(group), all.get(group).copied().unwrap_or(copies.len()));
             assert_eq!(sequence.lower_bound(&row), copies.iter().filter(|r| ***r < row).count());

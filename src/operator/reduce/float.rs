@@ -366,7 +366,11 @@ mod tests {
         for _ in 0..500 {
             let values: Vec<f64> = (0..6)
                 .map(|_| {
-                    if rng.random_bool(0.5) { rng.random_range(-1e9..1e9) } else { f64::from_bits(rng.random()) }
+                    if rng.random_bool(0.5) {
+                        rng.random_range(-1e9..1e9)
+                    } else {
+                        f64::from_bits(rng.random())
+                    }
                 })
                 .collect();
             let (mut a, mut b) = (ExactSum::default(), ExactSum::default());

@@ -100,7 +100,12 @@ impl Lowering<'_> {
     }
 
     /// TopK over `plan` with at least the columns of `list` first; the row number, if asked for, comes last.
-    pub(super) fn ranked(&mut self, plan: &LogicalPlan, mut list: ExprList, ranking: Ranking<'_>) -> Result<NodeId> {
+    pub(super) fn ranked(
+        &mut self,
+        plan: &LogicalPlan,
+        mut list: ExprList,
+        ranking: Ranking<'_>,
+    ) -> Result<NodeId> {
         let schema = plan.schema();
         let mut partition = Vec::new();
         for e in ranking.partition {
@@ -165,7 +170,11 @@ pub(super) struct Ranking<'a> {
 }
 
 /// `(n, exact)` if `predicate` implies `column <= n`, of integers; exact: and nothing else.
-pub(super) fn upper_bound(predicate: &Expr, schema: &Arc<DFSchema>, column: usize) -> Result<Option<(u64, bool)>> {
+pub(super) fn upper_bound(
+    predicate: &Expr,
+    schema: &Arc<DFSchema>,
+    column: usize,
+) -> Result<Option<(u64, bool)>> {
     if columns_of(predicate, schema)? != [column] {
         return Ok(None);
     }

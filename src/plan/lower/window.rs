@@ -83,12 +83,8 @@ impl Lowering<'_> {
     pub(super) fn window(&mut self, window: &Window, request: Request) -> Result<NodeId> {
         let input = window.input.schema();
         let width = input.fields().len();
-        let calls = window
-            .window_expr
-            .iter()
-            .enumerate()
-            .map(|(i, e)| Call::of(i, e))
-            .collect::<Result<Vec<_>>>()?;
+        let calls =
+            window.window_expr.iter().enumerate().map(|(i, e)| Call::of(i, e)).collect::<Result<Vec<_>>>()?;
         let (bound, rest) = bound_of(&calls, &request.predicates, &window.schema, width)?;
         let request = Request { predicates: rest, ..request };
         let needed = request.needed(&window.schema)?;

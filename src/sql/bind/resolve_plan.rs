@@ -8,9 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::{
-    AggregateFunction, AggregateFunctionParams,
-};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -198,7 +196,12 @@ impl Resolver<'_> {
         Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
     }
 
-    pub(super) fn aggregate_args(&mut self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> DfResult<Vec<Expr>> {
+    pub(super) fn aggregate_args(
+        &mut self,
+        name: &str,
+        args: Vec<Expr>,
+        schema: &DFSchema,
+    ) -> DfResult<Vec<Expr>> {
         // count(*) counts rows: DataFusion's form of it is a constant argument.
         #[expect(deprecated)]
         let all_rows = name == "count" && matches!(args.as_slice(), [Expr::Wildcard { .. }]);

@@ -112,9 +112,11 @@ fn definitions(clause: &[NamedWindowDefinition]) -> Result<Vec<(String, WindowSp
 
 fn find<'a>(name: &Ident, windows: &'a [(String, WindowSpec)]) -> Result<&'a WindowSpec> {
     let name = fold(name);
-    windows.iter().find(|(n, _)| *n == name).map(|(_, w)| w).ok_or_else(|| {
-        Error::new(ErrorKind::UndefinedObject, format!("window \"{name}\" does not exist"))
-    })
+    windows
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(_, w)| w)
+        .ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("window \"{name}\" does not exist")))
 }
 
 /// A window with what it takes from the one it extends.
@@ -225,7 +227,9 @@ fn binary(left: ast::Expr, op: ast::BinaryOperator, right: ast::Expr) -> ast::Ex
 fn output(item: ast::Expr, projection: &[SelectItem]) -> Result<ast::Expr> {
     let named = |name: &str| {
         projection.iter().find_map(|p| match p {
-            SelectItem::ExprWithAlias { expr, alias } if super::prepare::visible_name(&fold(alias)) == name => {
+            SelectItem::ExprWithAlias { expr, alias }
+                if super::prepare::visible_name(&fold(alias)) == name =>
+            {
                 Some(expr.clone())
             }
             _ => None,
@@ -235,9 +239,8 @@ fn output(item: ast::Expr, projection: &[SelectItem]) -> Result<ast::Expr> {
         ast::Expr::Identifier(i) => named(&fold(i)).unwrap_or(item),
         ast::Expr::Value(v) => {
             let ast::Value::Number(n, _) = &v.value else { return Ok(item) };
-            let wildcard = |p: &SelectItem| {
-                matches!(p, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
-            };
+            let wildcard =
+                |p: &SelectItem| matches!(p, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
             let at = n.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
             match at.and_then(|at| projection.get(at)) {
                 Some(SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. })
@@ -245,7 +248,9 @@ fn output(item: ast::Expr, projection: &[SelectItem]) -> Result<ast::Expr> {
                 {
                     e.clone()
                 }
-                _ => return Err(Error::unsupported("WITH TIES after ORDER BY a number is not supported here")),
+                _ => {
+                    return Err(Error::unsupported("WITH TIES after ORDER BY a number is not supported here"));
+                }
             }
         }
         _ => item,
@@ -336,9 +341,7 @@ fn arguments(f: &ast::Function, name: &str, aggregate: bool) -> Result<(Vec<ast:
         return Err(Error::unsupported("FILTER is not implemented for non-aggregate window functions"));
     }
     if !f.within_group.is_empty() {
-        return Err(Error::unsupported(format!(
-            "OVER is not supported for ordered-set aggregate {name}"
-        )));
+        return Err(Error::unsupported(format!("OVER is not supported for ordered-set aggregate {name}")));
     }
     let mut treatment = f.null_treatment;
     let (mut args, mut star) = (vec![], false);
@@ -354,7 +357,9 @@ fn arguments(f: &ast::Function, name: &str, aggregate: bool) -> Result<(Vec<ast:
                         "aggregate ORDER BY is not implemented for window functions",
                     ));
                 }
-                _ => return Err(Error::unsupported(format!("{clause} in a window function is not supported"))),
+                _ => {
+                    return Err(Error::unsupported(format!("{clause} in a window function is not supported")));
+                }
             }
         }
         for arg in &list.args {
@@ -727,7 +732,8 @@ impl Resolver<'_> {
         };
         // Constants are refused here, parameters when they are known.
         if let Some(value) = super::scalar::constant(&e) {
-            let frame = Frame { start: FrameBound::Preceding(value), end: FrameBound::CurrentRow, ..frame.clone() };
+            let frame =
+                Frame { start: FrameBound::Preceding(value), end: FrameBound::CurrentRow, ..frame.clone() };
             check_offset(&frame).map_err(df_error)?;
         }
         Ok(e)

@@ -8,7 +8,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNanoType};
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, PartitionEvaluator, ScalarFunctionArgs, Signature, Volatility, WindowUDF, WindowUDFImpl,
+    ColumnarValue, Expr, PartitionEvaluator, ScalarFunctionArgs, Signature, Volatility, WindowUDF,
+    WindowUDFImpl,
 };
 
 use super::{DfResult, as_arrays, df_error, from_array, native};
@@ -69,8 +70,9 @@ pub fn span(interval: Expr) -> Expr {
 fn span_kernel(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
     let (arrays, scalar) = as_arrays(args)?;
     let intervals = arrays[0].as_primitive::<IntervalMonthDayNanoType>();
-    let spans: Decimal128Array =
-        (0..intervals.len()).map(|i| intervals.is_valid(i).then(|| span_micros(intervals.value(i)))).collect();
+    let spans: Decimal128Array = (0..intervals.len())
+        .map(|i| intervals.is_valid(i).then(|| span_micros(intervals.value(i))))
+        .collect();
     let spans: ArrayRef = Arc::new(spans.with_precision_and_scale(38, 0)?);
     from_array(spans, scalar)
 }
