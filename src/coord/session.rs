@@ -250,7 +250,11 @@ impl Session {
     pub(super) fn idle_limit(&self) -> Option<IdleLimit> {
         let (setting, kind, what) = match self.status() {
             TransactionStatus::Idle => ("idle_session_timeout", ErrorKind::IdleSession, "idle-session"),
-            _ => ("idle_in_transaction_session_timeout", ErrorKind::IdleInTransaction, "idle-in-transaction"),
+            _ => (
+                "idle_in_transaction_session_timeout",
+                ErrorKind::IdleInTransaction,
+                "idle-in-transaction",
+            ),
         };
         let after = self.settings.timeout(setting)?;
         let text = format!("terminating connection due to {what} timeout");
@@ -714,9 +718,7 @@ impl Session {
         let shared = self.shared().clone();
         let mut catalog = self.transaction().catalog(&shared);
         let whole = match statement {
-            Statement::CreateView(_) | Statement::CreateTable(_) => {
-                parsed.whole.as_deref().map(str::to_string)
-            }
+            Statement::CreateView(_) | Statement::CreateTable(_) => parsed.whole.as_deref().map(str::to_string),
             _ => None,
         };
         let context =

@@ -126,9 +126,7 @@ impl Watch {
         };
         match result {
             _ if gone => Err(Failure::Gone),
-            Err(e) if stopped && e.kind() == ErrorKind::QueryCanceled => {
-                Err(Failure::Fatal(errors::shutdown()))
-            }
+            Err(e) if stopped && e.kind() == ErrorKind::QueryCanceled => Err(Failure::Fatal(errors::shutdown())),
             result => Ok(result?),
         }
     }
