@@ -13,6 +13,7 @@
 
 mod adhoc;
 mod evaluate;
+mod frame;
 mod generic;
 mod range;
 mod sequence;
@@ -32,7 +33,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::Rows;
 
 pub use adhoc::evaluate_partition;
-use evaluate::{Around, Section, evaluate};
+use evaluate::{Around, evaluate};
+use frame::Section;
 use sequence::Sequence;
 use sight::{Cut, KnownScan, Sights};
 use summary::{Summarizer, Summed};

@@ -8,7 +8,8 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{SortOptions, take};
 use datafusion::common::ScalarValue;
 
-use super::evaluate::{Around, Section, evaluate};
+use super::evaluate::{Around, evaluate};
+use super::frame::Section;
 use super::summary::Summed;
 use crate::error::Result;
 use crate::expr::window::{OverFunction, WindowCall, check_offset};

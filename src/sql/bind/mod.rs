@@ -21,6 +21,7 @@ mod shape;
 mod tvf;
 mod using;
 mod window;
+mod window_syntax;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;
