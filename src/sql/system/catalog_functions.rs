@@ -282,7 +282,11 @@ fn sleep(run: &Run<'_>, args: &[Value]) -> Answer {
         Some(other) => other.as_int().unwrap_or(0) as f64,
         None => 0.0,
     };
-    let time = Duration::try_from_secs_f64(seconds).unwrap_or(if seconds > 0.0 { Duration::MAX } else { Duration::ZERO });
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or(if seconds > 0.0 {
+        Duration::MAX
+    } else {
+        Duration::ZERO
+    });
     let started = Instant::now();
     loop {
         run.context.settings.check_interrupts()?;
