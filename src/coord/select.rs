@@ -83,7 +83,7 @@ impl Session {
             statement => {
                 let bind = || bind::bind_statement(statement, &context);
                 Bound::Dml(Box::new(off_the_wire(parsed.parsed.text.len(), bind)?))
-            },
+            }
         };
         let depends_on_now = match &bound {
             Bound::Query { query, .. } => query.dependent_on_now,

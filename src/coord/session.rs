@@ -250,11 +250,7 @@ impl Session {
     pub(super) fn idle_limit(&self) -> Option<IdleLimit> {
         let (setting, kind, what) = match self.status() {
             TransactionStatus::Idle => ("idle_session_timeout", ErrorKind::IdleSession, "idle-session"),
-            _ => (
-                "idle_in_transaction_session_timeout",
-                ErrorKind::IdleInTransaction,
-                "idle-in-transaction",
-            ),
+            _ => ("idle_in_transaction_session_timeout", ErrorKind::IdleInTransaction, "idle-in-transaction"),
         };
         let after = self.settings.timeout(setting)?;
         let text = format!("terminating connection due to {what} timeout");
@@ -301,8 +297,14 @@ impl Session {
         self.transaction = None;
         self.replayable = None;
         self.close_cursors(true);
-        self.settings.end(true);
+        self.ended(true);
         Some(Ok(None))
+    }
+
+    /// What ends with a transaction.
+    fn ended(&mut self, committed: bool) {
+        self.settings.end(committed);
+        self.server.inner.locks.release(self.pid, true);
     }
 
     fn abandon(&mut self) -> Result<()> {
@@ -310,7 +312,7 @@ impl Session {
         self.replayable = None;
         self.copying = None;
         self.close_cursors(false);
-        self.settings.end(false);
+        self.ended(false);
         Ok(())
     }
 
@@ -323,7 +325,7 @@ impl Session {
             let replayable = self.replayable.take();
             if transaction.is_read_only_so_far() {
                 self.close_cursors(true);
-                self.settings.end(true);
+                self.ended(true);
                 return Ok(tag);
             }
             let may_retry = !transaction.explicit && !transaction.has_definitions();
@@ -331,7 +333,7 @@ impl Session {
             match self.send_commit(ddl, writes).await {
                 Ok(_) => {
                     self.close_cursors(true);
-                    self.settings.end(true);
+                    self.ended(true);
                     return Ok(tag);
                 }
                 Err(e) if e.kind() == ErrorKind::Serialization && may_retry && attempt < CONFLICT_RETRIES => {
@@ -718,7 +720,9 @@ impl Session {
         let shared = self.shared().clone();
         let mut catalog = self.transaction().catalog(&shared);
         let whole = match statement {
-            Statement::CreateView(_) | Statement::CreateTable(_) => parsed.whole.as_deref().map(str::to_string),
+            Statement::CreateView(_) | Statement::CreateTable(_) => {
+                parsed.whole.as_deref().map(str::to_string)
+            }
             _ => None,
         };
         let context =
@@ -776,6 +780,7 @@ impl Session {
             }
             self.close_all_cursors();
             self.statements.clear();
+            self.server.inner.locks.release(self.pid, false);
             self.settings.reset_all();
         }
         Ok(command(Statement::Discard(what).tag()))
