@@ -153,7 +153,9 @@ impl Coordinator {
 
     fn more(&mut self, taken: usize, open: &OpenEpoch) -> Option<Command> {
         let (rows, bytes) = self.epoch_limits;
-        (taken < MAX_COMMANDS && open.rows < rows && open.bytes < bytes).then(|| self.commands.try_recv().ok()).flatten()
+        (taken < MAX_COMMANDS && open.rows < rows && open.bytes < bytes)
+            .then(|| self.commands.try_recv().ok())
+            .flatten()
     }
 
     /// How long until something is due by itself; `None`: nothing ever is.

@@ -223,7 +223,8 @@ fn is_subquery(tokens: &[TokenWithSpan], at: usize) -> bool {
         return false;
     }
     let before = tokens[..at].iter().rev().find(|t| !is_space(t));
-    let elsewhere = ["FROM", "JOIN", "LATERAL", "AS", "MATERIALIZED", "UNION", "EXCEPT", "INTERSECT", "DISTINCT"];
+    let elsewhere =
+        ["FROM", "JOIN", "LATERAL", "AS", "MATERIALIZED", "UNION", "EXCEPT", "INTERSECT", "DISTINCT"];
     let opens = before.is_none_or(|t| matches!(t.token, Token::LParen | Token::SemiColon));
     !opens && !elsewhere.contains(&word(before).as_str())
 }

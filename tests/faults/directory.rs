@@ -37,8 +37,12 @@ fn filled(dir: &Path) {
     session.exec("CREATE TABLE t (id int PRIMARY KEY, k int, x text)");
     session.exec("CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n, max(x) AS m FROM t GROUP BY k");
     for i in 0..60 {
-        session.exec(&format!("INSERT INTO t SELECT {i} * 100 + j, j % 7, repeat('x', j % 50) FROM generate_series(1, 100) j"));
-        session.exec(&format!("DELETE FROM t WHERE id = {i} * 100 + 5; UPDATE t SET k = k + 1 WHERE id = {i} * 100 + 9"));
+        session.exec(&format!(
+            "INSERT INTO t SELECT {i} * 100 + j, j % 7, repeat('x', j % 50) FROM generate_series(1, 100) j"
+        ));
+        session.exec(&format!(
+            "DELETE FROM t WHERE id = {i} * 100 + 5; UPDATE t SET k = k + 1 WHERE id = {i} * 100 + 9"
+        ));
     }
     server.terminate();
 }

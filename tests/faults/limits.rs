@@ -52,7 +52,8 @@ fn a_scrollable_cursor_that_keeps_too_much_is_refused() {
     let fresh = Fresh::start(FLAGS);
     let mut session = fresh.server.connect();
     session.exec("BEGIN");
-    session.exec("DECLARE c SCROLL CURSOR FOR SELECT i, repeat('x', 1000) FROM generate_series(1, 1000000) i");
+    session
+        .exec("DECLARE c SCROLL CURSOR FOR SELECT i, repeat('x', 1000) FROM generate_series(1, 1000000) i");
     let e = session.run("MOVE FORWARD ALL IN c").expect_err("a refusal");
     assert!(["53200", "53400", "54000"].contains(&e.code()), "{e}");
     session.exec("ROLLBACK");
