@@ -10,8 +10,14 @@
 //! Boundary: columns in, columns out; arguments are evaluated before.
 
 mod aggregate;
+mod big;
+mod bits;
 mod extreme;
-mod float;
+pub(super) mod float;
+pub mod groups;
+mod json;
+mod moments;
+mod ordered;
 mod state;
 mod sum;
 mod value_set;
@@ -260,7 +266,7 @@ impl Reduce {
             })
             .collect();
         for (i, aggregate) in self.aggregates.iter().enumerate() {
-            aggregate.check(slots, OVERFLOW + i as u16, &mut status);
+            aggregate.check(slots, &self.rows, OVERFLOW + i as u16, &mut status);
         }
         status
     }

@@ -1,5 +1,7 @@
 //! Tests of Reduce against its naive definition, and of its corner cases.
 
+mod rare;
+
 use super::*;
 use crate::expr::aggregate::AggregateKind;
 use crate::time::{Epoch, EventTime};
@@ -18,7 +20,16 @@ fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
 }
 
 fn call(kind: AggregateKind, argument: Option<usize>, data_type: DataType) -> AggregateCall {
-    AggregateCall { kind, argument, filter: None, distinct: false, name: "a".into(), data_type }
+    AggregateCall {
+        kind,
+        argument,
+        more: vec![],
+        shape: Default::default(),
+        filter: None,
+        distinct: false,
+        name: "a".into(),
+        data_type,
+    }
 }
 
 fn spec(keys: Vec<usize>, aggregates: Vec<AggregateCall>) -> ReduceSpec {
