@@ -180,7 +180,7 @@ fn field_between(text: &str, delimiter: u8, n: usize) -> std::ops::Range<usize> 
 /// Field `n` of a text, from the end if `n` is negative.
 fn field(text: &str, delimiter: &str, n: i32) -> std::ops::Range<usize> {
     if delimiter.is_empty() {
-        return if n.abs() == 1 { 0..text.len() } else { 0..0 };
+        return if n.unsigned_abs() == 1 { 0..text.len() } else { 0..0 };
     }
     let number = if n > 0 {
         n as usize
