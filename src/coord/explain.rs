@@ -246,7 +246,7 @@ fn indent(text: &str) -> String {
 
 fn remark(n: &NodeStats) -> String {
     format!(
-        "rows_in={} rows_out={} state_rows={} state_bytes={} time={:.3}ms",
+        "  rows_in={} rows_out={} state_rows={} state_bytes={} time={:.3}ms",
         n.rows_in,
         n.rows_out,
         n.state_rows,

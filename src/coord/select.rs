@@ -12,8 +12,9 @@ use datafusion::common::{ScalarValue, TableReference};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use crate::catalog::{ObjectBody, ObjectId};
+use crate::coord::aside::off_the_wire;
 use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
-use crate::coord::session::{Parsed, Session, off_the_wire};
+use crate::coord::session::{Parsed, Session};
 use crate::coord::transaction::Snapshot;
 use crate::coord::{Shared, introspect};
 use crate::error::{Error, ErrorKind, Result};
