@@ -279,11 +279,12 @@ impl Coordinator {
     fn refuse_over_limit(&mut self) -> Result<()> {
         let held = match self.memory {
             Some((at, held)) if at.elapsed() < MEMORY_INTERVAL => held,
-            _ => self.relations.values().map(|r| r.memory_bytes()).sum(),
+            _ => {
+                let held = self.relations.values().map(|r| r.memory_bytes()).sum();
+                self.memory = Some((Instant::now(), held));
+                held
+            }
         };
-        if !self.memory.is_some_and(|(at, _)| at.elapsed() < MEMORY_INTERVAL) {
-            self.memory = Some((Instant::now(), held));
-        }
         if held <= self.memory_limit {
             return Ok(());
         }
