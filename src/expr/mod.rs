@@ -8,5 +8,6 @@ mod checked;
 pub mod eval_error;
 pub mod exact;
 pub mod scalar;
+mod shift;
 
 pub use scalar::ScalarExpr;

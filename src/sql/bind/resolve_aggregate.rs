@@ -229,6 +229,7 @@ impl Resolver<'_> {
             ("avg", oid::INT2 | oid::INT4) => to_arrow(operand.expr, &DataType::Decimal128(38, 0)),
             ("sum" | "avg", oid::NUMERIC) => match operand.field.data_type() {
                 DataType::Decimal128(_, s) => to_arrow(operand.expr, &DataType::Decimal128(38, *s)),
+                DataType::Decimal256(_, s) => to_arrow(operand.expr, &DataType::Decimal256(76, *s)),
                 _ => return Err(Error::unsupported(format!("{name} of so wide a numeric is not supported"))),
             },
             // PostgreSQL sums float4 as float4; more digits do no harm.

@@ -308,7 +308,7 @@ fn split_window_averages(w: Window) -> DfResult<LogicalPlan> {
             matches!(&f.fun, WindowFunctionDefinition::AggregateUDF(u) if u.name() == "avg")
                 && matches!(
                     f.params.args.first().map(|x| x.get_type(&input_schema)),
-                    Some(Ok(DataType::Decimal128(..)))
+                    Some(Ok(DataType::Decimal128(..) | DataType::Decimal256(..)))
                 )
         }
         _ => false,
