@@ -5,7 +5,7 @@
 
 use sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments,
+    FunctionArguments, Value,
 };
 
 use super::checks::refuse;
@@ -13,6 +13,7 @@ use super::prepare::fold;
 use super::provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::aggregates::ORDERED_SET;
+use crate::sql::functions::no_function;
 use crate::sql::functions::windows::window_function;
 
 /// Ordered-set aggregates that may be called without WITHIN GROUP all the same.
@@ -66,7 +67,7 @@ pub fn call(f: &Function) -> Result<()> {
         return Err(wrong("count(*) must be used to call a parameterless aggregate function".into()));
     }
     if star && name != "count" {
-        return Err(super::super::functions::no_function(&name, &[]));
+        return Err(no_function(&name, &[]));
     }
     if star && distinct {
         return Err(Error::new(ErrorKind::Syntax, "DISTINCT specified, but there is nothing to compare"));
@@ -80,6 +81,17 @@ pub fn call(f: &Function) -> Result<()> {
         _ => None,
     });
     nested.into_iter().try_for_each(nested_call)
+}
+
+/// A number in the ORDER BY of a call is a constant, which orders nothing; the planner would take it for the position of
+/// a column.
+pub fn drop_constant_order(f: &mut Function) {
+    let FunctionArguments::List(list) = &mut f.args else { return };
+    for clause in &mut list.clauses {
+        if let FunctionArgumentClause::OrderBy(order) = clause {
+            order.retain(|o| !matches!(&o.expr, Expr::Value(v) if matches!(v.value, Value::Number(..))));
+        }
+    }
 }
 
 fn within_group(name: &str, f: &Function, distinct: bool) -> Result<()> {
