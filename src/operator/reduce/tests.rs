@@ -357,6 +357,24 @@ fn window_spec(on_window_close: bool) -> ReduceSpec {
 }
 
 #[test]
+fn an_operator_hears_of_the_watermark_only_while_windows_are_open() {
+    for on_window_close in [false, true] {
+        let mut op = reduce(&windows(), window_spec(on_window_close));
+        close_at(&mut op, 5);
+        assert!(!op.waits_for_watermark());
+        op.absorb(0, windowed(&[(10, 1), (20, 7)]), &mut Output::default()).unwrap();
+        close_at(&mut op, 9);
+        assert!(op.waits_for_watermark());
+        close_at(&mut op, 10);
+        assert!(op.waits_for_watermark());
+        close_at(&mut op, 25);
+        assert!(!op.waits_for_watermark());
+        op.absorb(0, windowed(&[(30, 1)]), &mut Output::default()).unwrap();
+        assert!(op.waits_for_watermark());
+    }
+}
+
+#[test]
 fn windows_are_shown_once_when_they_close_and_their_state_goes() {
     let mut op = reduce(&windows(), window_spec(true));
     op.absorb(0, windowed(&[(10, 1), (10, 2), (10, 2), (20, 7)]), &mut Output::default()).unwrap();

@@ -23,6 +23,8 @@ pub mod scalar;
 mod shape;
 mod tvf;
 mod using;
+mod window;
+mod window_syntax;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;

@@ -23,8 +23,7 @@ use sqlparser::ast::{BinaryOperator, Query, Statement};
 use super::{BindContext, prepare, tvf, using};
 use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::functions::windows::window_function;
-use crate::sql::functions::{DfResult, Symbol, aggregates, df_error};
+use crate::sql::functions::{DfResult, Symbol, aggregates, df_error, windows};
 
 /// Views nested deeper than this are refused.
 const MAX_VIEW_DEPTH: usize = 64;
@@ -245,7 +244,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let other = is_aggregate(name) || window_function(name).is_some();
+        let other = is_aggregate(name) || name.starts_with(windows::PREFIX);
         (!other).then(|| Symbol::udf(name))
     }
 
@@ -258,7 +257,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        window_function(name)
+        windows::symbol(name)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {

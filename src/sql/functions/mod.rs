@@ -37,12 +37,12 @@ pub type DfResult<T> = std::result::Result<T, DataFusionError>;
 pub const NUMERIC_DISPLAY: &str = "pg.numeric";
 /// Its value for results of division and avg: PostgreSQL chooses their digits by their magnitude.
 pub const NUMERIC_DIVISION: &str = "div";
+/// Its value for results of arithmetic with operands that show as many digits as they have.
+pub const NUMERIC_TRIMMED: &str = "trim";
 /// A variance: like a quotient, but nothing is "0".
 pub const NUMERIC_VARIANCE: &str = "var";
 /// A standard deviation: with the digits of its square.
 pub const NUMERIC_DEVIATION: &str = "dev";
-/// Its value for results of arithmetic with operands that show as many digits as they have.
-pub const NUMERIC_TRIMMED: &str = "trim";
 /// Scale in which quotients are kept.
 pub const DIVISION_SCALE: i8 = 20;
 
