@@ -485,6 +485,8 @@ impl Generator {
             }
             6 | 7 => {
                 let text = self.scalar(scope, Ty::Text, 1);
+                // A bare literal has no type of its own that DISTINCT could find again in ORDER BY.
+                let distinct = if text.contains('.') { distinct } else { "" };
                 (format!("string_agg({distinct}{text}, ',' ORDER BY {text}{back})"), Ty::Text)
             }
             8 => (format!("percentile_disc({fraction}) WITHIN GROUP (ORDER BY {arg}{back})"), ordered),
@@ -496,6 +498,7 @@ impl Generator {
             10 => (format!("mode() WITHIN GROUP (ORDER BY {arg}{back})"), ordered),
             _ => {
                 let arg = self.scalar(scope, Ty::Int, 1);
+                let distinct = if arg.contains('.') { distinct } else { "" };
                 (format!("(jsonb_agg({distinct}{arg} ORDER BY {arg}{back})::text)"), Ty::Text)
             }
         }

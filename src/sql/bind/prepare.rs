@@ -194,7 +194,9 @@ impl VisitorMut for Preparer {
         shape::balance_connectives(expr);
         shape::tighten_sign(expr);
         if let Expr::Function(f) = expr {
-            return as_flow(check_calls::call(f));
+            let checked = check_calls::call(f);
+            check_calls::drop_constant_order(f);
+            return as_flow(checked);
         }
         ControlFlow::Continue(())
     }
