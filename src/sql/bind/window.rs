@@ -23,7 +23,7 @@ use datafusion::logical_expr::{
 use super::resolve::{Operand, Resolver, field_of};
 use super::resolve_plan::{known_aggregate, quotient, unaliased};
 use crate::catalog::CatalogTable;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::expr::window::{
     Frame, FrameBound, FrameExclude, FrameUnits, OverFunction, WindowCall, WindowKind, check_offset,
 };
