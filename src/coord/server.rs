@@ -19,8 +19,8 @@ use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::{ServerSettings, SessionSettings};
 use crate::coord::backend::{
-    Backend, BackendSession, CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome, OutputColumn,
-    ParsedStatement, TransactionStatus,
+    Backend, BackendSession, CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome,
+    OutputColumn, ParsedStatement, TransactionStatus,
 };
 use crate::coord::command::Command;
 use crate::coord::recover::{self, Parts};

@@ -83,17 +83,6 @@ impl Parsed {
     }
 }
 
-/// What statements ask the settings again and again, worked out once for as long as no setting changes.
-pub(super) struct Derived {
-    at: SavedSettings,
-    pub(super) search_path: Vec<String>,
-    pub(super) time_zone: String,
-    text: TextOptions,
-    /// `view_errors = raise`.
-    pub(super) raises_view_errors: bool,
-    statement_timeout: Option<Duration>,
-}
-
 /// A use of an index that ends with this.
 struct BuiltIndex {
     relation: Arc<Relation>,
@@ -104,6 +93,17 @@ impl Drop for BuiltIndex {
     fn drop(&mut self) {
         self.relation.release_index(&self.columns);
     }
+}
+
+/// What statements ask the settings again and again, worked out once for as long as no setting changes.
+pub(super) struct Derived {
+    at: SavedSettings,
+    pub(super) search_path: Vec<String>,
+    pub(super) time_zone: String,
+    text: TextOptions,
+    /// `view_errors = raise`.
+    pub(super) raises_view_errors: bool,
+    statement_timeout: Option<Duration>,
 }
 
 /// A client's session.
@@ -250,11 +250,7 @@ impl Session {
     pub(super) fn idle_limit(&self) -> Option<IdleLimit> {
         let (setting, kind, what) = match self.status() {
             TransactionStatus::Idle => ("idle_session_timeout", ErrorKind::IdleSession, "idle-session"),
-            _ => (
-                "idle_in_transaction_session_timeout",
-                ErrorKind::IdleInTransaction,
-                "idle-in-transaction",
-            ),
+            _ => ("idle_in_transaction_session_timeout", ErrorKind::IdleInTransaction, "idle-in-transaction"),
         };
         let after = self.settings.timeout(setting)?;
         let text = format!("terminating connection due to {what} timeout");
@@ -718,7 +714,9 @@ impl Session {
         let shared = self.shared().clone();
         let mut catalog = self.transaction().catalog(&shared);
         let whole = match statement {
-            Statement::CreateView(_) | Statement::CreateTable(_) => parsed.whole.as_deref().map(str::to_string),
+            Statement::CreateView(_) | Statement::CreateTable(_) => {
+                parsed.whole.as_deref().map(str::to_string)
+            }
             _ => None,
         };
         let context =

@@ -66,7 +66,8 @@ impl Hub {
     /// Adds a subscriber: it has the relation as of `since` and is told of every later change.
     pub fn add(&mut self, object: ObjectId, subscriber: Subscriber, since: Epoch) {
         *self.per_object.entry(object).or_default() += 1;
-        self.entries.insert(subscriber.id, Entry { object, since, last_told: since, ended: false, subscriber });
+        self.entries
+            .insert(subscriber.id, Entry { object, since, last_told: since, ended: false, subscriber });
     }
 
     /// Removes a subscriber; answers its relation and whether it was the last one there.

@@ -313,8 +313,7 @@ impl Worker {
         let Some((instance, spec)) = self.instances.get_mut(&id) else { return Answer::default() };
         if finish.begins {
             let kept = instance.buffered.replace(Vec::new()).unwrap_or_default();
-            let closing =
-                Closing { epoch: finish.epoch, now: finish.now, watermarks: &finish.watermarks };
+            let closing = Closing { epoch: finish.epoch, now: finish.now, watermarks: &finish.watermarks };
             instance.begin(&self.around, &kept, Some(closing));
         }
         // A peer that has failed is waited for no longer than one that works.
@@ -379,24 +378,18 @@ fn fill(instance: &mut Instance, target: &Target, index: usize) -> Result<()> {
 }
 
 /// Takes out of the view what was found superfluous; false when the time was not enough.
-fn take_away(
-    instance: &mut Instance,
-    target: &Target,
-    index: usize,
-    until: Option<Instant>,
-) -> Result<bool> {
+fn take_away(instance: &mut Instance, target: &Target, index: usize, until: Option<Instant>) -> Result<bool> {
     let Target::View(view, _) = target else { return Ok(true) };
     while let Some(mut batch) = instance.taken.pop_front() {
-        if until.is_some_and(|u| Instant::now() >= u) {
-            instance.taken.push_front(batch);
-            return Ok(false);
-        }
         if batch.num_rows() > TARGET_ROWS {
             let rest = batch.slice(TARGET_ROWS, batch.num_rows() - TARGET_ROWS);
             instance.taken.push_front(rest);
             batch = batch.slice(0, TARGET_ROWS);
         }
         guarded(|| view.fill(index, &batch))?;
+        if !instance.taken.is_empty() && until.is_some_and(|u| Instant::now() >= u) {
+            return Ok(false);
+        }
     }
     Ok(true)
 }

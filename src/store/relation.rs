@@ -22,8 +22,8 @@ use super::partition::{Found, Partition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Epoch;
 use crate::zset::ZBatch;
-use crate::zset::consolidate::consolidate;
 use crate::zset::builder::gather;
+use crate::zset::consolidate::consolidate;
 use crate::zset::key::hash_columns;
 
 /// Rows that one call of [`Relation::compact`] rewrites at most, about.

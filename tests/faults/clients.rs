@@ -103,7 +103,9 @@ fn a_client_that_vanishes_within_copy_leaves_nothing() {
 fn huge_rows_and_parameters_pass_or_are_refused() {
     let fresh = Fresh::start(&[]);
     let mut session = fresh.server.connect();
-    session.exec("CREATE TABLE t (i int, x text); CREATE MATERIALIZED VIEW v AS SELECT i, length(x) AS n, x FROM t");
+    session.exec(
+        "CREATE TABLE t (i int, x text); CREATE MATERIALIZED VIEW v AS SELECT i, length(x) AS n, x FROM t",
+    );
     let large = "ä".repeat(4 << 20);
     session.exec(&format!("INSERT INTO t VALUES (1, '{large}')"));
     assert_eq!(session.value("SELECT n FROM v").expect("an answer"), (4 << 20).to_string());

@@ -37,8 +37,12 @@ fn filled(dir: &Path) {
     session.exec("CREATE TABLE t (id int PRIMARY KEY, k int, x text)");
     session.exec("CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n, max(x) AS m FROM t GROUP BY k");
     for i in 0..60 {
-        session.exec(&format!("INSERT INTO t SELECT {i} * 100 + j, j % 7, repeat('x', j % 50) FROM generate_series(1, 100) j"));
-        session.exec(&format!("DELETE FROM t WHERE id = {i} * 100 + 5; UPDATE t SET k = k + 1 WHERE id = {i} * 100 + 9"));
+        session.exec(&format!(
+            "INSERT INTO t SELECT {i} * 100 + j, j % 7, repeat('x', j % 50) FROM generate_series(1, 100) j"
+        ));
+        session.exec(&format!(
+            "DELETE FROM t WHERE id = {i} * 100 + 5; UPDATE t SET k = k + 1 WHERE id = {i} * 100 + 9"
+        ));
     }
     server.terminate();
 }
@@ -138,7 +142,7 @@ fn a_second_server_on_the_same_directory_is_refused() {
     let dir = place.path().join("data");
     let server = Server::start(&dir, 1);
     let said = Server::try_start(&dir, 1, &[]).err().expect("a refusal");
-    assert!(said.contains("lock") && said.contains(&server.pid().to_string()), "{said}");
+    assert!(said.contains("in use by another server") && said.contains(&server.pid().to_string()), "{said}");
     assert_eq!(server.connect().value("SELECT 1").expect("an answer"), "1");
     drop(server);
     // The lock of a server that was killed holds nobody up.

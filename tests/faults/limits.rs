@@ -3,7 +3,7 @@
 use crate::Fresh;
 
 /// Memory for queries in these tests.
-const FLAGS: &[&str] = &["--query-memory-limit", "32MB"];
+const FLAGS: &[&str] = &["--query-memory-limit", "16MB"];
 
 #[test]
 fn a_query_that_needs_too_much_memory_is_refused() {
@@ -25,7 +25,7 @@ fn a_query_that_needs_too_much_memory_is_refused() {
     ] {
         match session.run(query) {
             Err(e) => assert!(["53200", "53400", "54000", "0A000"].contains(&e.code()), "{query}: {e}"),
-            Ok(_) => panic!("{query}: runs within 32 MB"),
+            Ok(_) => panic!("{query}: runs within 16 MB"),
         }
         assert_eq!(session.value("SELECT 1").expect("an answer"), "1");
     }
@@ -52,7 +52,8 @@ fn a_scrollable_cursor_that_keeps_too_much_is_refused() {
     let fresh = Fresh::start(FLAGS);
     let mut session = fresh.server.connect();
     session.exec("BEGIN");
-    session.exec("DECLARE c SCROLL CURSOR FOR SELECT i, repeat('x', 1000) FROM generate_series(1, 1000000) i");
+    session
+        .exec("DECLARE c SCROLL CURSOR FOR SELECT i, repeat('x', 1000) FROM generate_series(1, 1000000) i");
     let e = session.run("MOVE FORWARD ALL IN c").expect_err("a refusal");
     assert!(["53200", "53400", "54000"].contains(&e.code()), "{e}");
     session.exec("ROLLBACK");

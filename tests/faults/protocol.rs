@@ -68,7 +68,8 @@ fn lengths_that_lie_are_refused_without_memory() {
         for kind in *b"QPBDECHSdf" {
             let mut raw = Raw::session(&fresh.server.address);
             raw.send(&[&[kind][..], &length.to_be_bytes()].concat());
-            let body = raw.read_until(b'E').unwrap_or_else(|| panic!("no answer to {length} bytes of {kind}"));
+            let body =
+                raw.read_until(b'E').unwrap_or_else(|| panic!("no answer to {length} bytes of {kind}"));
             assert_eq!(sqlstate(&body), "08P01", "{length} bytes of {kind}");
             assert!(raw.is_closed_within(Duration::from_secs(5)));
         }

@@ -74,7 +74,9 @@ impl Raw {
             match self.0.read(&mut sink) {
                 Ok(0) => return true,
                 Ok(_) => {}
-                Err(e) => return !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+                Err(e) => {
+                    return !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+                }
             }
         }
     }

@@ -35,7 +35,10 @@ fn shapes() -> Vec<(&'static str, String)> {
         ("additions", select(chain("1", " + ", 50_000))),
         ("200 additions", select(chain("1", " + ", 200))),
         ("ANDs", format!("SELECT 1 WHERE {}", chain("1 = 1", " AND ", 20_000))),
-        ("ORs of columns", format!("SELECT relname FROM pg_class WHERE {}", chain("relname = 'a'", " OR ", 5_000))),
+        (
+            "ORs of columns",
+            format!("SELECT relname FROM pg_class WHERE {}", chain("relname = 'a'", " OR ", 5_000)),
+        ),
         ("ORs over a table", format!("SELECT i FROM t WHERE {}", chain("i = 1", " OR ", 2_000))),
         ("concatenations", select(chain("'a'", " || ", 20_000))),
         ("UNIONs", chain("SELECT 1", " UNION ALL ", 1_000)),
@@ -46,7 +49,13 @@ fn shapes() -> Vec<(&'static str, String)> {
         ("nested EXISTS", format!("SELECT 1 WHERE {}", nested("EXISTS (SELECT 1 WHERE ", "true", ")", 100))),
         ("nested CASE", select(nested("CASE WHEN true THEN ", "1", " ELSE 0 END", 150))),
         ("nested WITH", nested("WITH a AS (", "SELECT 1", ") SELECT * FROM a", 60)),
-        ("joins", format!("SELECT count(*) FROM t t0{}", (1..60).map(|i| format!(" JOIN t t{i} ON t{i}.i = t0.i")).collect::<String>())),
+        (
+            "joins",
+            format!(
+                "SELECT count(*) FROM t t0{}",
+                (1..60).map(|i| format!(" JOIN t t{i} ON t{i}.i = t0.i")).collect::<String>()
+            ),
+        ),
         ("a name of many parts", select(chain("a", ".", 5_000))),
         ("a long name", select(format!("1 AS {}", "x".repeat(100_000)))),
         ("nested comments", select(format!("1 {}", nested("/*", "", "*/", 50_000)))),
@@ -55,8 +64,17 @@ fn shapes() -> Vec<(&'static str, String)> {
         ("open dollar quotes", select("$a$".repeat(30_001))),
         ("many statements", "SELECT 1;".repeat(2_000)),
         ("semicolons", ";".repeat(100_000)),
-        ("a view of a deep query", format!("CREATE MATERIALIZED VIEW deep AS SELECT {} AS x FROM t", chain("i", " + ", 240))),
-        ("a view of nested subqueries", format!("CREATE MATERIALIZED VIEW nest AS SELECT * FROM {}", nested("(SELECT * FROM ", "t", ") s", 60))),
+        (
+            "a view of a deep query",
+            format!("CREATE MATERIALIZED VIEW deep AS SELECT {} AS x FROM t", chain("i", " + ", 240)),
+        ),
+        (
+            "a view of nested subqueries",
+            format!(
+                "CREATE MATERIALIZED VIEW nest AS SELECT * FROM {}",
+                nested("(SELECT * FROM ", "t", ") s", 60)
+            ),
+        ),
         ("a deep regular expression", select(format!("'a' ~ '{}'", nested("(", "a", ")*", 2_000)))),
         ("a regular expression that explodes", select("repeat('a', 30) ~ '^(a+)+$b'".into())),
         ("a large repetition", select("'a' ~ '(a{1000}){1000}'".into())),

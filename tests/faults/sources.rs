@@ -59,7 +59,8 @@ fn broken_files_stop_nothing_but_themselves() {
     let fresh = Fresh::start(&[]);
     let dir = fresh.directory.path().join("in");
     fs::create_dir_all(&dir).expect("a directory");
-    fs::write(dir.join("a.jsonl"), "{\"k\": 1}\n{\"k\": \n\u{0}\n{\"k\": 99999999999}\n[1]\n{\"k\": 2}\n").expect("written");
+    fs::write(dir.join("a.jsonl"), "{\"k\": 1}\n{\"k\": \n\u{0}\n{\"k\": 99999999999}\n[1]\n{\"k\": 2}\n")
+        .expect("written");
     fs::write(dir.join("b.jsonl"), b"{\"k\": 3}\n\xff\xfe\n{\"k\": 4}\n").expect("written");
     // Neither compressed nor Parquet, whatever their names say; a directory; a line without end.
     fs::write(dir.join("c.jsonl.gz"), "not compressed").expect("written");

@@ -150,9 +150,12 @@ fn sigterm_ends_sessions_with_57p01() {
     let mut block = fresh.server.connect();
     block.exec("BEGIN; INSERT INTO t VALUES (2)");
     let mut busy = fresh.server.connect();
-    busy.start("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b").expect("sent");
+    busy.start("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")
+        .expect("sent");
     let mut catalog = fresh.server.connect();
-    catalog.start("SELECT count(*) FROM pg_attribute a, pg_attribute b WHERE a.attnum + b.attnum = -1").expect("sent");
+    catalog
+        .start("SELECT count(*) FROM pg_attribute a, pg_attribute b WHERE a.attnum + b.attnum = -1")
+        .expect("sent");
     let mut subscriber = fresh.server.connect();
     subscriber.start("SUBSCRIBE t").expect("sent");
     subscriber.next_row().expect("a row");
@@ -171,11 +174,7 @@ fn sigterm_ends_sessions_with_57p01() {
             Err(e) => return e.code().to_string(),
         }
     };
-    for (name, session) in [
-        ("busy", &mut busy),
-        ("catalog", &mut catalog),
-        ("subscriber", &mut subscriber),
-    ] {
+    for (name, session) in [("busy", &mut busy), ("catalog", &mut catalog), ("subscriber", &mut subscriber)] {
         assert_eq!(code(session), "57P01", "{name}");
     }
     for session in [&mut idle, &mut block] {
@@ -189,7 +188,8 @@ fn a_terminated_session_is_told_even_in_the_middle_of_a_statement() {
     let fresh = Fresh::start(&[]);
     let mut busy = fresh.server.connect();
     let pid = busy.value("SELECT pg_backend_pid()").expect("a number");
-    busy.start("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b").expect("sent");
+    busy.start("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")
+        .expect("sent");
     std::thread::sleep(Duration::from_millis(200));
     let mut other = fresh.server.connect();
     assert_eq!(other.value(&format!("SELECT pg_terminate_backend({pid})")).expect("an answer"), "t");

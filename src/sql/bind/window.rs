@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
 };
 
 use super::resolve::{Operand, Resolver, field_of};
+use super::resolve_aggregate::Call;
 use super::resolve_plan::{known_aggregate, quotient, unaliased};
 use crate::catalog::CatalogTable;
 use crate::error::{Error, ErrorKind};
@@ -237,8 +238,16 @@ impl Resolver<'_> {
         if star {
             return Ok((WindowKind::Count, Arc::new(Field::new(name, DataType::Int64, true))));
         }
-        *args = self.aggregate_args(name, std::mem::take(args), schema)?;
-        let function = known_aggregate(name)?;
+        let call = Call {
+            name: name.to_string(),
+            args: std::mem::take(args),
+            distinct: false,
+            order_by: vec![],
+            ignore_nulls: false,
+        };
+        let settled = self.settle_aggregate(call, schema)?;
+        *args = settled.args;
+        let function = settled.func;
         let call = AggregateFunction::new_udf(Arc::clone(&function), args.clone(), false, None, vec![], None);
         let field = field_of(&Expr::AggregateFunction(call), schema)?;
         let field = Arc::new(field.as_ref().clone().with_name(name).with_nullable(true));

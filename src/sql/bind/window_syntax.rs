@@ -226,7 +226,9 @@ fn output(item: ast::Expr, projection: &[SelectItem]) -> Result<ast::Expr> {
                     e.clone()
                 }
                 _ => {
-                    return Err(Error::unsupported("WITH TIES after ORDER BY a number is not supported here"));
+                    return Err(Error::unsupported(
+                        "WITH TIES after ORDER BY a number is not supported here",
+                    ));
                 }
             }
         }
@@ -335,7 +337,9 @@ fn arguments(f: &ast::Function, name: &str, aggregate: bool) -> Result<(Vec<ast:
                     ));
                 }
                 _ => {
-                    return Err(Error::unsupported(format!("{clause} in a window function is not supported")));
+                    return Err(Error::unsupported(format!(
+                        "{clause} in a window function is not supported"
+                    )));
                 }
             }
         }
