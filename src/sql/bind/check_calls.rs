@@ -77,6 +77,10 @@ pub fn call(f: &Function) -> Result<()> {
     if let Some(condition) = &f.filter {
         refuse(condition, "FILTER", true)?;
     }
+    if f.over.is_some() {
+        // A window may be over groups, so there can be aggregates in its arguments.
+        return Ok(());
+    }
     let nested = args.iter().filter_map(|a| match a {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Some(e),
         _ => None,
