@@ -7,16 +7,22 @@
 //! Boundary: reads the catalog, changes nothing, runs nothing.
 
 mod checks;
+mod decorrelate;
+mod depend;
 pub mod dml;
 mod entry;
 pub mod errors;
 pub mod optimize;
 pub mod prepare;
 mod provider;
+mod quantified;
+pub mod recursive;
 mod resolve;
 mod resolve_call;
 mod resolve_plan;
 pub mod scalar;
+pub mod setops;
+mod sets;
 mod shape;
 mod tvf;
 mod using;
@@ -207,7 +213,8 @@ impl<'a> Binder<'a> {
     /// Settles the types of a plan that DataFusion's planner made.
     pub(crate) fn resolve(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = self.resolver.plan(plan).map_err(|e| errors::planning(e, self.context))?;
-        optimize::coerce(plan).map_err(|e| errors::planning(e, self.context))
+        let plan = optimize::coerce(plan).map_err(|e| errors::planning(e, self.context))?;
+        decorrelate::flatten(plan).map_err(|e| errors::planning(e, self.context))
     }
 
     /// Remembers objects that the statement reads.

@@ -228,8 +228,8 @@ impl ContextProvider for Provider<'_> {
         Err(df_error(Error::new(ErrorKind::UndefinedFunction, format!("function {name} does not exist"))))
     }
 
-    fn create_cte_work_table(&self, _name: &str, _schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
-        Err(df_error(Error::unsupported("WITH RECURSIVE is not supported")))
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+        Ok(super::recursive::work_table(name, schema))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -11,6 +11,7 @@ pub mod cast;
 pub mod datetime;
 pub mod operators;
 pub mod registry;
+pub mod sets;
 pub mod strings;
 pub mod windows;
 
