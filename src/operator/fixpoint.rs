@@ -354,3 +354,141 @@ impl Operator for Fixpoint {
         self.index.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::common::DFSchema;
+    use datafusion::logical_expr::{col, lit};
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::expr::ScalarExpr;
+    use crate::operator::join::{Join, JoinSpec};
+    use crate::operator::map::Map;
+    use crate::time::{Epoch, EventTime, Watermark};
+
+    fn schema(names: &[&str]) -> SchemaRef {
+        Arc::new(Schema::new(names.iter().map(|n| Field::new(*n, DataType::Int64, true)).collect::<Vec<_>>()))
+    }
+
+    /// Paths over edges: `path(a, b)` of the start, then `path(a, c)` of `path(a, b)` and `edge(b, c)`.
+    fn closure(all: bool) -> Fixpoint {
+        let (rows, work) = (schema(&["a", "b"]), schema(&["a", "b", "i"]));
+        let joined = schema(&["a", "c", "i"]);
+        let spec = JoinSpec {
+            left_keys: vec![1],
+            right_keys: vec![0],
+            residual: None,
+            output: vec![0, 4, 2],
+            left_expiry: None,
+            right_expiry: None,
+        };
+        let join = Join::new(work.clone(), rows.clone(), joined.clone(), spec).unwrap();
+        let df = DFSchema::try_from(joined.clone()).unwrap();
+        let exprs = [col("a"), col("c"), col("i") + lit(1i64)];
+        let exprs = exprs.iter().map(|e| ScalarExpr::compile(e, &df).unwrap()).collect();
+        let map = Map::new(joined.clone(), work.clone(), None, Some(exprs)).unwrap();
+        let nodes = vec![
+            StepNode { kind: StepKind::Operator(Box::new(join)), schema: joined, consumers: vec![(3, 0)] },
+            StepNode {
+                kind: StepKind::Operator(Box::new(map)),
+                schema: work.clone(),
+                consumers: vec![(usize::MAX, 0)],
+            },
+        ];
+        Fixpoint::new(rows, work, all, vec![vec![(2, 0)], vec![(2, 1)]], nodes).unwrap()
+    }
+
+    fn batch(rows: &[(i64, i64, i64)]) -> ZBatch {
+        let column = |f: fn(&(i64, i64, i64)) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(f)))
+        };
+        let columns = vec![column(|r| r.0), column(|r| r.1)];
+        let weights = compact_weights(rows.iter().map(|r| r.2).collect());
+        ZBatch::try_new(RecordBatch::try_new(schema(&["a", "b"]), columns).unwrap(), weights).unwrap()
+    }
+
+    fn epoch(op: &mut Fixpoint, edges: &[(i64, i64, i64)], shown: &mut BTreeMap<(i64, i64), i64>) -> Output {
+        let mut out = Output::default();
+        // Every edge begins a path.
+        op.absorb(1, batch(edges), &mut out).unwrap();
+        op.absorb(0, batch(edges), &mut out).unwrap();
+        let watermarks = [Watermark(0), Watermark(0)];
+        let time = TimeFacts { epoch: Epoch(1), now: EventTime(0), watermarks: &watermarks };
+        op.close_epoch(&time, &mut out).unwrap();
+        for b in &out.rows {
+            let (x, y) = (b.column(0).as_primitive::<Int64Type>(), b.column(1).as_primitive::<Int64Type>());
+            for i in 0..b.num_rows() {
+                *shown.entry((x.value(i), y.value(i))).or_default() += b.weight(i);
+            }
+        }
+        shown.retain(|_, w| *w != 0);
+        out
+    }
+
+    #[test]
+    fn the_transitive_closure_is_exact_after_any_inserts_and_deletes() {
+        for seed in 0..60 {
+            let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+            let mut op = closure(false);
+            let (mut edges, mut shown) = (BTreeMap::<(i64, i64), i64>::new(), BTreeMap::new());
+            let nodes = rng.random_range(3..8);
+            for _ in 0..15 {
+                let mut changes = vec![];
+                for _ in 0..rng.random_range(1..5) {
+                    let edge = (rng.random_range(0..nodes), rng.random_range(0..nodes));
+                    let have = edges.entry(edge).or_default();
+                    let weight = if *have > 0 && rng.random_bool(0.7) { -1 } else { 1 };
+                    *have += weight;
+                    changes.push((edge.0, edge.1, weight));
+                }
+                edges.retain(|_, n| *n != 0);
+                epoch(&mut op, &changes, &mut shown);
+                let mut paths: BTreeSet<(i64, i64)> = edges.keys().copied().collect();
+                loop {
+                    let before = paths.len();
+                    let more: Vec<(i64, i64)> = paths
+                        .iter()
+                        .flat_map(|(a, b)| edges.keys().filter(move |e| e.0 == *b).map(|e| (*a, e.1)))
+                        .collect();
+                    paths.extend(more);
+                    if paths.len() == before {
+                        break;
+                    }
+                }
+                let expected: BTreeMap<(i64, i64), i64> = paths.into_iter().map(|p| (p, 1)).collect();
+                assert_eq!(shown, expected, "seed {seed}");
+            }
+            let all: Vec<(i64, i64, i64)> = edges.iter().map(|((a, b), n)| (*a, *b, -n)).collect();
+            epoch(&mut op, &all, &mut shown);
+            assert!(shown.is_empty() && op.state_rows() == 0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn with_union_all_every_path_counts() {
+        let (mut op, mut shown) = (closure(true), BTreeMap::new());
+        epoch(&mut op, &[(1, 2, 1), (1, 3, 1), (2, 4, 1), (3, 4, 2)], &mut shown);
+        assert_eq!(shown[&(1, 4)], 3);
+        epoch(&mut op, &[(3, 4, -1)], &mut shown);
+        assert_eq!(shown[&(1, 4)], 2);
+        epoch(&mut op, &[(1, 2, -1)], &mut shown);
+        assert_eq!((shown[&(1, 4)], shown.len()), (1, 4));
+    }
+
+    #[test]
+    fn a_recursion_without_end_stops_and_says_so_until_it_has_one() {
+        let (mut op, mut shown) = (closure(true), BTreeMap::new());
+        let out = epoch(&mut op, &[(1, 1, 1)], &mut shown);
+        let errors = |out: &Output| -> i64 {
+            out.errors.iter().map(|b| (0..b.num_rows()).map(|i| b.weight(i)).sum::<i64>()).sum()
+        };
+        assert_eq!(errors(&out), 1);
+        assert_eq!(shown[&(1, 1)], i64::from(LAST_ITERATION_ALL) + 1);
+        let out = epoch(&mut op, &[(1, 1, -1)], &mut shown);
+        assert_eq!((errors(&out), shown.len()), (-1, 0));
+    }
+}

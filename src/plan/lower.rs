@@ -12,6 +12,7 @@
 mod aggregate;
 mod expression;
 mod join;
+mod join_keys;
 mod limit;
 mod recursive;
 mod sets;

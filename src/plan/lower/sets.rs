@@ -11,12 +11,9 @@ use datafusion::logical_expr::{Expr, Join, JoinType, LogicalPlan, Unnest};
 use super::expression::column_of;
 use super::{Extra, Lowering, Request, unique_schema};
 use crate::error::{Error, Result};
-use crate::plan::facts::Facts;
+use crate::plan::facts::{COPY_NUMBERS, Facts};
 use crate::plan::{NodeId, Op};
 use crate::zset::keep::Keep;
-
-/// Names that the binder gives the numbers of copies.
-pub(super) const COPIES: [&str; 2] = ["__copy_left", "__copy_right"];
 
 impl Lowering<'_> {
     pub(super) fn unnest(&mut self, unnest: &Unnest, request: Request) -> Result<NodeId> {
@@ -91,7 +88,7 @@ impl Lowering<'_> {
         };
         let columns: Option<Vec<usize>> = lefts.iter().map(place).collect();
         let columns = columns.ok_or_else(|| Error::internal("a set operation over expressions"))?;
-        let copy = Column::new_unqualified(COPIES[0]);
+        let copy = Column::new_unqualified(COPY_NUMBERS[0]);
         let asked = own.maybe_index_of_column(&copy);
         for e in request.exprs.iter().chain(&request.predicates) {
             if super::columns_of(e, own)?.iter().any(|c| Some(*c) == asked) {
@@ -139,7 +136,7 @@ impl Lowering<'_> {
 
 /// Whether a key of a join is the number of a copy.
 pub(super) fn is_copy(e: &Expr) -> bool {
-    matches!(e, Expr::Column(c) if COPIES.contains(&c.name.as_str()))
+    matches!(e, Expr::Column(c) if COPY_NUMBERS.contains(&c.name.as_str()))
 }
 
 /// The plan that numbers were given to, and the keys as its columns.

@@ -472,7 +472,13 @@ impl Auditor {
                 self.table_aliases(alias)?;
                 self.table_function(factor, args)
             }
-            TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality: _ } => {
+            TableFactor::UNNEST {
+                alias,
+                array_exprs,
+                with_offset,
+                with_offset_alias,
+                with_ordinality: _,
+            } => {
                 refuse_if(*with_offset || with_offset_alias.is_some(), "WITH OFFSET", "Use row_number().")?;
                 self.table_aliases(alias)?;
                 self.exprs(array_exprs)

@@ -63,7 +63,7 @@ fn node_has_subquery(node: &LogicalPlan) -> DfResult<bool> {
 }
 
 /// Whether an expression has a subquery in it.
-fn has_subquery(expr: &Expr) -> DfResult<bool> {
+pub(super) fn has_subquery(expr: &Expr) -> DfResult<bool> {
     expr.exists(|e| {
         Ok(matches!(
             e,
@@ -121,7 +121,7 @@ pub(super) fn inward(expr: Expr, outer: &DFSchema) -> DfResult<Expr> {
 }
 
 /// Columns of `schema` as references from within a subquery.
-fn outward(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+pub(super) fn outward(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     Ok(expr
         .transform_up(|e| match e {
             Expr::Column(c) => match schema.maybe_index_of_column(&c) {
@@ -263,9 +263,9 @@ fn at_most_one_row(plan: &LogicalPlan) -> bool {
 
 /// A subquery taken apart: a plan without references to the query around, the conditions and outputs with them.
 pub(super) struct Peeled {
-    core: LogicalPlan,
-    conditions: Vec<Expr>,
-    outputs: Vec<Expr>,
+    pub(super) core: LogicalPlan,
+    pub(super) conditions: Vec<Expr>,
+    pub(super) outputs: Vec<Expr>,
 }
 
 /// The state of one statement's flattening.
@@ -365,7 +365,7 @@ impl Flattener {
     }
 
     /// WHERE: what need not be known as a value becomes a semi or anti join.
-    fn filter(&mut self, f: Filter) -> DfResult<LogicalPlan> {
+    pub(super) fn filter(&mut self, f: Filter) -> DfResult<LogicalPlan> {
         let mut input = Arc::unwrap_or_clone(f.input);
         let kept = input.schema().columns();
         let mut plain = Vec::new();
@@ -533,7 +533,7 @@ impl Flattener {
             return Err(df_error(Error::internal("a scalar subquery lost its value")));
         };
         let value = if flag { cast(value, DataType::Boolean) } else { value };
-        Ok(if single { value } else { sets::single_row(value, count, &field) })
+        Ok(if single { keeping(value, &field) } else { sets::single_row(value, count, &field) })
     }
 
     /// Joins the one row that `plan` gives for each row of `input`; gives its columns.
@@ -571,7 +571,9 @@ impl Flattener {
             values.push(if is_null(&value) {
                 column
             } else {
-                when(outputs.present.clone().is_null(), inward(value, &outer)?).otherwise(column)?
+                let field = column.to_field(input.schema())?.1;
+                let value = inward(value, &outer)?;
+                keeping(when(outputs.present.clone().is_null(), value).otherwise(column)?, &field)
             });
         }
         Ok(values)
@@ -579,7 +581,12 @@ impl Flattener {
 
     /// Takes a subquery apart, if nothing but conditions and outputs refers to `outer`. `exists`: only whether
     /// there are rows matters.
-    fn peel(&mut self, plan: &LogicalPlan, outer: &DFSchemaRef, exists: bool) -> DfResult<Option<Peeled>> {
+    pub(super) fn peel(
+        &mut self,
+        plan: &LogicalPlan,
+        outer: &DFSchemaRef,
+        exists: bool,
+    ) -> DfResult<Option<Peeled>> {
         if !refers(plan, outer)? {
             let (core, outputs) = self.isolate(plan.clone())?;
             return Ok(Some(Peeled { core, conditions: vec![], outputs }));
@@ -647,137 +654,11 @@ impl Flattener {
         let core = joined(left.core, right.core, on, j.join_type)?;
         Ok(Some(Peeled { core, conditions, outputs: if shown { all } else { left.outputs } }))
     }
+}
 
-    /// A join: subqueries in its condition, and a right side that refers to the left one.
-    fn join(&mut self, mut j: Join) -> DfResult<LogicalPlan> {
-        if let Some(f) = j.filter.clone()
-            && has_subquery(&f)?
-        {
-            j.filter = None;
-            return match j.join_type {
-                JoinType::Inner => {
-                    let plan = self.join(j)?;
-                    self.filter(Filter::try_new(f, Arc::new(plan))?)
-                }
-                JoinType::Left => {
-                    let schema = j.left.schema().clone();
-                    let right = Arc::unwrap_or_clone(j.right);
-                    let names = columns(&right);
-                    let f = outward(f, &schema)?;
-                    let right = self.filter(Filter::try_new(f, Arc::new(right))?)?;
-                    j.right = Arc::new(project(names, right)?);
-                    self.join(j)
-                }
-                _ => Err(refuse("a subquery in the condition of this kind of join is not supported")),
-            };
-        }
-        if refers(&j.right, j.left.schema())? {
-            return self.lateral(j);
-        }
-        Ok(LogicalPlan::Join(Join::try_new(
-            j.left,
-            j.right,
-            j.on,
-            j.filter,
-            j.join_type,
-            j.join_constraint,
-            j.null_equality,
-            j.null_aware,
-        )?))
-    }
-
-    /// A join whose right side refers to its left side.
-    fn lateral(&mut self, j: Join) -> DfResult<LogicalPlan> {
-        let condition = condition_of(&j);
-        let (left, right) = (Arc::unwrap_or_clone(j.left), Arc::unwrap_or_clone(j.right));
-        let outer = left.schema().clone();
-        let names = right.schema().clone();
-        let renamed = |exprs: Vec<Expr>| -> Vec<Expr> {
-            let fields = names.iter().zip(exprs);
-            fields.map(|((q, f), e)| e.alias_qualified(q.cloned(), f.name())).collect()
-        };
-        match j.join_type {
-            JoinType::Inner => {
-                let plan = if let Some(p) = self.peel(&right, &outer, false)? {
-                    let mut kept = columns(&left);
-                    let on = p.conditions.into_iter().map(|c| inward(c, &outer));
-                    let on = conjunction(on.collect::<DfResult<Vec<_>>>()?);
-                    let outputs = p.outputs.into_iter().map(|e| inward(e, &outer));
-                    kept.extend(renamed(outputs.collect::<DfResult<_>>()?));
-                    project(kept, joined(left, p.core, on, JoinType::Inner)?)?
-                } else if super::depend::is_row_wise(&right, &outer)? {
-                    let domain = Domain::whole(&left);
-                    let found = self.depend(right, &domain)?;
-                    let lefts = outer.iter().zip(found.keys);
-                    let mut kept: Vec<Expr> =
-                        lefts.map(|((q, f), k)| k.alias_qualified(q.cloned(), f.name())).collect();
-                    kept.extend(names.columns().into_iter().map(Expr::Column));
-                    project(kept, found.plan)?
-                } else {
-                    let (right, on, outputs) = self.tied_right(right, &left)?;
-                    let mut kept = columns(&left);
-                    kept.extend(renamed(outputs));
-                    project(kept, joined(left, right, Some(on), JoinType::Inner)?)?
-                };
-                filtered(condition, plan)
-            }
-            JoinType::Left => {
-                let mut kept = columns(&left);
-                let peeled = self.peel(&right, &outer, false)?;
-                let mut plain = true;
-                for e in peeled.iter().flat_map(|p| &p.outputs) {
-                    plain &= !expr_refers(e, &outer)?;
-                }
-                let (right, on, outputs) = match peeled {
-                    Some(p) if plain => {
-                        let width = p.core.schema().fields().len();
-                        let old = p.core.schema().clone();
-                        let name = self.fresh();
-                        let mut exprs = columns(&p.core);
-                        let named = p.outputs.into_iter().enumerate();
-                        exprs.extend(named.map(|(i, e)| e.alias(format!("{name}_{i}"))));
-                        let (right, columns) = self.isolate(project(exprs, p.core)?)?;
-                        let on = p.conditions.into_iter().map(|c| substitute(c, &old, &columns));
-                        let on = on.collect::<DfResult<Vec<_>>>()?;
-                        let on = on.into_iter().map(|c| inward(c, &outer)).collect::<DfResult<Vec<_>>>()?;
-                        let on = conjunction(on).unwrap_or_else(|| lit(true));
-                        (right, on, columns[width..].to_vec())
-                    }
-                    _ => self.tied_right(right, &left)?,
-                };
-                let further = match condition {
-                    None => on,
-                    Some(c) => {
-                        let mut by: Vec<Expr> = outer.columns().into_iter().map(Expr::Column).collect();
-                        by.extend(outputs.iter().cloned());
-                        on.and(substitute(c, &outer.join(&names)?, &by)?)
-                    }
-                };
-                kept.extend(renamed(outputs));
-                project(kept, joined(left, right, Some(further), JoinType::Left)?)
-            }
-            _ => Err(df_error(
-                Error::new(
-                    ErrorKind::InvalidColumnReference,
-                    "invalid reference to FROM-clause entry from the right side of this join",
-                )
-                .with_detail("The combining JOIN type must be INNER or LEFT for a LATERAL reference."),
-            )),
-        }
-    }
-
-    /// A plan that refers to `left` as one that does not, its join condition and its outputs.
-    fn tied_right(
-        &mut self,
-        right: LogicalPlan,
-        left: &LogicalPlan,
-    ) -> DfResult<(LogicalPlan, Expr, Vec<Expr>)> {
-        let domain = Domain::of(&right, left)?;
-        let found = self.depend_full(right, &domain)?;
-        let (right, outputs) = self.isolate_dependent(found, &domain)?;
-        let on = domain.condition(&outputs.keys)?;
-        Ok((right, on, outputs.columns))
-    }
+/// An expression with what the field says of its type beyond Arrow's.
+pub(super) fn keeping(e: Expr, field: &arrow::datatypes::Field) -> Expr {
+    if field.metadata().is_empty() { e } else { sets::item(e, &field.clone().with_nullable(true)) }
 }
 
 pub(super) fn is_null(e: &Expr) -> bool {

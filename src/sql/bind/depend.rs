@@ -19,8 +19,8 @@ use datafusion::logical_expr::{
 };
 
 use super::decorrelate::{
-    Flattener, bare, columns, condition_of, expr_refers, filtered, integer, is_null, joined, project, refers,
-    refuse, same, substitute,
+    Flattener, bare, columns, condition_of, expr_refers, filtered, integer, is_null, joined, keeping,
+    project, refers, refuse, same, substitute,
 };
 use crate::error::Error;
 use crate::sql::functions::windows::window_function;
@@ -264,7 +264,7 @@ impl Flattener {
             let e = if is_null(&value) {
                 column
             } else {
-                when(outputs.present.clone().is_null(), value).otherwise(column)?
+                keeping(when(outputs.present.clone().is_null(), value).otherwise(column)?, f)
             };
             exprs.push(e.alias_qualified(q.cloned(), f.name()));
         }

@@ -140,6 +140,15 @@ fn plan(m: &str) -> Option<Error> {
             format!("table has {has} columns available but {given} columns specified"),
         ));
     }
+    if m.starts_with("LATERAL syntax is not supported") {
+        return Some(
+            Error::new(
+                ErrorKind::InvalidColumnReference,
+                "invalid reference to FROM-clause entry from the right side of this join",
+            )
+            .with_detail("The combining JOIN type must be INNER or LEFT for a LATERAL reference."),
+        );
+    }
     if m.contains("LIMIT must be") {
         return Some(Error::new(ErrorKind::InvalidLimit, "LIMIT must not be negative"));
     }

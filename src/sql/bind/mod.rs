@@ -12,16 +12,18 @@ mod depend;
 pub mod dml;
 mod entry;
 pub mod errors;
+mod lateral;
+mod merged;
 pub mod optimize;
 pub mod prepare;
 mod provider;
 mod quantified;
-pub mod recursive;
+mod recursive;
 mod resolve;
 mod resolve_call;
 mod resolve_plan;
 pub mod scalar;
-pub mod setops;
+mod setops;
 mod sets;
 mod shape;
 mod tvf;
@@ -213,8 +215,7 @@ impl<'a> Binder<'a> {
     /// Settles the types of a plan that DataFusion's planner made.
     pub(crate) fn resolve(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = self.resolver.plan(plan).map_err(|e| errors::planning(e, self.context))?;
-        let plan = optimize::coerce(plan).map_err(|e| errors::planning(e, self.context))?;
-        decorrelate::flatten(plan).map_err(|e| errors::planning(e, self.context))
+        optimize::coerce(plan).map_err(|e| errors::planning(e, self.context))
     }
 
     /// Remembers objects that the statement reads.

@@ -23,12 +23,14 @@ use crate::error::Result;
 use crate::plan::push_down::SafePushDown;
 use crate::sql::functions::Native;
 
-/// What is left of type coercion after the binder: arguments of DataFusion's own functions, join keys.
+/// What is left of type coercion after the binder: arguments of DataFusion's own functions, join keys. Then subqueries
+/// become joins.
 ///
 /// DataFusion's rule asks for the types of all operands at every level of every expression; here only the nodes that
 /// the binder has not settled are given to its rewriter.
 pub(crate) fn coerce(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = plan.transform_up_with_subqueries(coerce_node)?.data;
+    let plan = super::decorrelate::flatten(plan)?;
     Analyzer::with_rules(vec![]).execute_and_check(plan, &ConfigOptions::default(), |_, _| {})
 }
 

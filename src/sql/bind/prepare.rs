@@ -196,6 +196,7 @@ impl VisitorMut for Preparer {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         let checked = checks::select(select);
+        sets::whole_rows(select);
         name_items(&mut select.projection, false);
         as_flow(checked)
     }

@@ -16,7 +16,7 @@ use super::resolve::{Resolver, to_arrow, wider};
 use super::resolve_plan::output_operand;
 use crate::error::{Error, ErrorKind};
 use crate::sql::functions::cast::CastContext;
-use crate::sql::functions::{DfResult, df_error};
+use crate::sql::functions::{DfResult, df_error, sets};
 use crate::types::PgType;
 
 /// The relation that stands for the rows of the step before.
@@ -25,7 +25,7 @@ pub(super) fn work_table(name: &str, schema: SchemaRef) -> Arc<dyn TableSource> 
 }
 
 /// The name of the recursive query whose working table this is.
-pub fn work_table_name(source: &dyn TableSource) -> Option<&str> {
+fn work_table_name(source: &dyn TableSource) -> Option<&str> {
     let source: &dyn std::any::Any = source;
     let source = source.downcast_ref::<datafusion::datasource::DefaultTableSource>()?;
     let table: &dyn std::any::Any = source.table_provider.as_ref();
@@ -110,7 +110,10 @@ impl Resolver<'_> {
                 self.coerce(operand, PgType::of(to.oid), CastContext::Implicit).map_err(df_error)?
             };
             let same = super::resolve::field_of(&e, step.schema())?.data_type() == f.data_type();
-            exprs.push(if same { e } else { to_arrow(e, f.data_type()) }.alias(f.name()));
+            let e = if same { e } else { to_arrow(e, f.data_type()) };
+            // DataFusion wants the very field of the non-recursive term.
+            let e = if f.metadata().is_empty() { e } else { sets::item(e, f) };
+            exprs.push(e.alias(f.name()));
         }
         let step = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(step))?);
         let plan = RecursiveQuery::try_new(r.name, Arc::new(start), Arc::new(step), r.is_distinct)?;

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Column, NullEquality};
+use datafusion::common::NullEquality;
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionDefinition};
 use datafusion::logical_expr::{
     Distinct, Expr, Join, JoinConstraint, JoinType, LogicalPlan, Projection, Window, WindowFrame,
@@ -17,13 +17,9 @@ use datafusion::logical_expr::{
 use super::resolve::Resolver;
 use super::resolve_plan::output_operand;
 use crate::error::Error;
+use crate::plan::facts::COPY_NUMBERS;
 use crate::sql::functions::windows::window_function;
 use crate::sql::functions::{DfResult, df_error};
-
-/// Name of the column that numbers the copies of a row of the left side; plans recognise it.
-pub const LEFT_COPY: &str = "__copy_left";
-/// The same for the right side.
-pub const RIGHT_COPY: &str = "__copy_right";
 
 /// Whether a join stands for INTERSECT or EXCEPT.
 fn is_set_operation(j: &Join) -> bool {
@@ -60,8 +56,8 @@ impl Resolver<'_> {
         let mut left = LogicalPlan::Projection(Projection::try_new(lefts, Arc::new(left))?);
         let mut right = LogicalPlan::Projection(Projection::try_new(rights, Arc::new(right))?);
         if all {
-            left = numbered(left, LEFT_COPY)?;
-            right = numbered(right, RIGHT_COPY)?;
+            left = numbered(left, COPY_NUMBERS[0])?;
+            right = numbered(right, COPY_NUMBERS[1])?;
         } else {
             left = LogicalPlan::Distinct(Distinct::All(Arc::new(left)));
         }
@@ -94,9 +90,4 @@ fn numbered(plan: LogicalPlan, name: &str) -> DfResult<LogicalPlan> {
     call.params.window_frame = WindowFrame::new(None);
     let call = Expr::WindowFunction(Box::new(call)).alias(name);
     Ok(LogicalPlan::Window(Window::try_new(vec![call], Arc::new(plan))?))
-}
-
-/// Whether an expression is one of the columns that number copies.
-pub fn is_copy_number(e: &Expr) -> bool {
-    matches!(e, Expr::Column(Column { name, .. }) if name == LEFT_COPY || name == RIGHT_COPY)
 }

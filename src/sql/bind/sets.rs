@@ -100,6 +100,77 @@ pub fn lateral(factor: &TableFactor) -> Result<Option<TableFactor>> {
     Ok(Some(TableFactor::Derived { lateral: true, subquery, alias: Some(alias), sample: None }))
 }
 
+/// The name of a function's alias, where it has one column of another name, stands for that column.
+pub fn whole_rows(select: &mut ast::Select) {
+    let mut known: Vec<(Ident, Ident)> = Vec::new();
+    for from in &select.from {
+        for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|j| &j.relation)) {
+            let (name, args, alias) = match factor {
+                TableFactor::Table {
+                    name,
+                    args: Some(a),
+                    with_ordinality: false,
+                    alias: Some(alias),
+                    ..
+                } => (name.0.last().and_then(|p| p.as_ident()).map(fold), a.args.len(), alias),
+                TableFactor::Function { name, args, with_ordinality: false, alias: Some(alias), .. } => {
+                    (name.0.last().and_then(|p| p.as_ident()).map(fold), args.len(), alias)
+                }
+                TableFactor::UNNEST { array_exprs, with_ordinality: false, alias: Some(alias), .. } => {
+                    (Some("unnest".to_string()), array_exprs.len(), alias)
+                }
+                _ => continue,
+            };
+            let Some(name) = name else { continue };
+            let column = match (sets::columns(&name), alias.columns.as_slice()) {
+                (Some(None), [one]) if name != "unnest" || args == 1 => one.name.clone(),
+                (Some(Some([_])), [one]) => one.name.clone(),
+                (Some(Some([one])), []) => ident(one),
+                _ => continue,
+            };
+            if fold(&column) != fold(&alias.name) {
+                known.push((alias.name.clone(), column));
+            }
+        }
+    }
+    if !known.is_empty() {
+        let from = std::mem::take(&mut select.from);
+        // The visitor never breaks.
+        let _ = ast::VisitMut::visit(select, &mut WholeRows { known, depth: 0 });
+        select.from = from;
+    }
+}
+
+struct WholeRows {
+    known: Vec<(Ident, Ident)>,
+    /// Subqueries around the current place, whose names are their own.
+    depth: usize,
+}
+
+impl ast::VisitorMut for WholeRows {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut ast::Query) -> std::ops::ControlFlow<()> {
+        self.depth += 1;
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut ast::Query) -> std::ops::ControlFlow<()> {
+        self.depth -= 1;
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> std::ops::ControlFlow<()> {
+        if self.depth == 0
+            && let ast::Expr::Identifier(i) = expr
+            && let Some((alias, column)) = self.known.iter().find(|(a, _)| fold(a) == fold(i))
+        {
+            *expr = ast::Expr::CompoundIdentifier(vec![alias.clone(), column.clone()]);
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+}
+
 fn expressions(args: &[FunctionArg]) -> Result<Vec<ast::Expr>> {
     args.iter()
         .map(|a| match a {

@@ -10,8 +10,8 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, Float64Type, Int32Type, IntervalMonthDayNano,
-    IntervalMonthDayNanoType, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Field, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use datafusion::common::ScalarValue;
@@ -504,9 +504,8 @@ pub fn to_char(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValu
     }
     let (arrays, scalar) = as_arrays(args)?;
     let templates = arrays[1].as_string::<i32>();
-    let text = texts_of_times(&micros_of(&arrays[0])?, |row| {
-        templates.is_valid(row).then(|| templates.value(row))
-    })?;
+    let text =
+        texts_of_times(&micros_of(&arrays[0])?, |row| templates.is_valid(row).then(|| templates.value(row)))?;
     from_array(Arc::new(text), scalar)
 }
 
@@ -540,9 +539,9 @@ fn texts_of_times<'a>(
             _ => valid.push(false),
         }
         let end = i32::try_from(bytes.len());
-        offsets.push(end.map_err(|_| {
-            df_error(Error::new(ErrorKind::ProgramLimit, "requested length too large"))
-        })?);
+        offsets.push(
+            end.map_err(|_| df_error(Error::new(ErrorKind::ProgramLimit, "requested length too large")))?,
+        );
     }
     let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
     Ok(StringArray::try_new(OffsetBuffer::new(offsets.into()), bytes.into(), nulls)?)
