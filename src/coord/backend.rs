@@ -214,6 +214,14 @@ pub enum TransactionStatus {
     Failed,
 }
 
+/// A time after which a silent client's session ends.
+pub struct IdleLimit {
+    /// The time.
+    pub after: Duration,
+    /// The FATAL error.
+    pub error: Error,
+}
+
 /// A message beside the result.
 #[derive(Debug)]
 pub struct Notice {
@@ -426,6 +434,10 @@ pub trait BackendSession: Send {
     }
     /// The columns of a cursor that SQL has declared: the protocol may describe and run it as a portal.
     fn cursor_columns(&mut self, _name: &str) -> Option<Arc<[OutputColumn]>> {
+        None
+    }
+    /// How long the client may stay silent now, and what it is told then.
+    fn idle_limit(&self) -> Option<IdleLimit> {
         None
     }
     /// An error was reported to the client, from wherever: an open transaction block has failed.

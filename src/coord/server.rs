@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::session_state::SessionState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -18,8 +19,8 @@ use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::{ServerSettings, SessionSettings};
 use crate::coord::backend::{
-    Backend, BackendSession, CancelHandle, ConnectParams, Description, Notice, Outcome, OutputColumn,
-    ParsedStatement, TransactionStatus,
+    Backend, BackendSession, CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome,
+    OutputColumn, ParsedStatement, TransactionStatus,
 };
 use crate::coord::command::Command;
 use crate::coord::recover::{self, Parts};
@@ -52,6 +53,8 @@ pub(super) struct Inner {
     started: EventTime,
     pub(super) settings: ServerSettings,
     pub(super) query_state: Arc<SessionState>,
+    /// What all running queries may hold together.
+    pub(super) query_memory: Arc<dyn MemoryPool>,
     pub(super) query_runtime: tokio::runtime::Handle,
     /// Kept so that it lives as long as the server; taken out at the end.
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
@@ -110,6 +113,7 @@ impl Server {
             memory_limit: settings.memory_limit(),
             retention: settings.retention(),
             checkpoint_size: settings.checkpoint_size() as u64,
+            epoch_limits: (settings.epoch_max_rows(), settings.epoch_max_bytes()),
             commands: mpsc::channel(),
             context: recovery_context,
         };
@@ -135,6 +139,7 @@ impl Server {
         let inner = Inner {
             started: shared.clock.now(),
             query_state: Arc::new(read::query::session_state(1)?),
+            query_memory: read::query::memory_pool(settings.query_memory_limit()),
             query_runtime: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             sessions: Mutex::new(BTreeMap::new()),
@@ -284,6 +289,9 @@ impl BackendSession for Session {
     }
     fn cursor_columns(&mut self, name: &str) -> Option<Arc<[OutputColumn]>> {
         Session::cursor_columns(self, name).ok()
+    }
+    fn idle_limit(&self) -> Option<IdleLimit> {
+        Session::idle_limit(self)
     }
     fn statement_failed(&mut self, _error: &Error) {
         self.fail_statement();

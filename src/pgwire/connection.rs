@@ -124,7 +124,13 @@ impl Watch {
             }
             self.cancel.cancel();
         };
-        if gone { Err(Failure::Gone) } else { Ok(result?) }
+        match result {
+            _ if gone => Err(Failure::Gone),
+            Err(e) if stopped && e.kind() == ErrorKind::QueryCanceled => {
+                Err(Failure::Fatal(errors::shutdown()))
+            }
+            result => Ok(result?),
+        }
     }
 
     /// The next batch of a result. What is written already is sent before it is waited for; the stream is left
@@ -156,6 +162,15 @@ impl Watch {
             r = &mut next => unpack(r),
             () = token.cancelled() => Err(self.why().await),
             () = io.hangup() => Err(Failure::Gone),
+            () = self.stopped() => Err(Failure::Fatal(errors::shutdown())),
+        }
+    }
+
+    /// Sends what waits, unless the session ends before the client takes it.
+    async fn flush(&self, io: &mut Io) -> Result<(), Failure> {
+        tokio::select! {
+            biased;
+            flushed = io.flush() => Ok(flushed?),
             () = self.stopped() => Err(Failure::Fatal(errors::shutdown())),
         }
     }
@@ -226,7 +241,7 @@ impl RowsInFlight {
                 self.batch = None;
             }
             if io.out.len() >= FLUSH_AT || (self.tag.live && self.batch.is_none()) {
-                io.flush().await?;
+                watch.flush(io).await?;
                 if token.is_cancelled() {
                     return Err(watch.why().await);
                 }
@@ -323,10 +338,21 @@ impl<'a> Connection<'a> {
             if watch.shutdown.is_cancelled() || watch.cancel.terminated().is_cancelled() {
                 return Err(errors::shutdown());
             }
+            let limit = self.session.idle_limit();
+            let silent = async {
+                match &limit {
+                    Some(limit) => tokio::time::sleep(limit.after).await,
+                    None => std::future::pending().await,
+                }
+            };
             let frame = tokio::select! {
                 biased;
                 f = self.io.read_frame() => f,
                 () = &mut stopped => return Err(errors::shutdown()),
+                () = silent => match limit {
+                    Some(limit) => return Err(limit.error),
+                    None => continue,
+                },
             };
             let handled = match frame {
                 Ok(Frame::Message(b'X', _)) => return Ok(()),
@@ -699,7 +725,7 @@ impl<'a> Connection<'a> {
             while at < batch.num_rows() {
                 at = encoder.write_rows(columns, &batch, at, FLUSH_AT, &text, &mut self.io.out)?;
                 if self.io.out.len() >= FLUSH_AT || (live && at == batch.num_rows()) {
-                    self.io.flush().await?;
+                    self.watch.flush(self.io).await?;
                     if token.is_cancelled() {
                         return Err(self.watch.why().await);
                     }

@@ -473,20 +473,32 @@ impl Flattener {
 
     /// LIMIT per value: rows are numbered.
     fn depend_limit(&mut self, l: Limit, domain: &Domain) -> DfResult<Dependent> {
+        if let LogicalPlan::Projection(p) = l.input.as_ref() {
+            // What is computed of the first rows: the order is known below.
+            let limit = Limit { skip: l.skip.clone(), fetch: l.fetch.clone(), input: p.input.clone() };
+            return self.depend(project(p.expr.clone(), LogicalPlan::Limit(limit))?, domain);
+        }
         let given = |e: Option<Box<Expr>>| e.map(|e| *e).filter(|e| !is_null(e));
         let (skip, fetch) = (given(l.skip).filter(|e| integer(e) != Some(0)), given(l.fetch));
         let (order, input) = match Arc::unwrap_or_clone(l.input) {
             LogicalPlan::Sort(s) if s.fetch.is_none() => (s.expr, Arc::unwrap_or_clone(s.input)),
             other => (vec![], other),
         };
+        let input_columns = columns(&input);
         let mut d = self.depend_full(input, domain)?;
         if skip.is_none() && fetch.is_none() {
             return Ok(d);
         }
-        let order_by: Vec<SortExpr> = order
+        let mut order_by: Vec<SortExpr> = order
             .into_iter()
             .map(|k| Ok(SortExpr { expr: domain.keyed(k.expr.clone(), &d.keys)?, ..k }))
             .collect::<DfResult<_>>()?;
+        // The whole row decides among equals, as it does in views.
+        for column in input_columns {
+            if !order_by.iter().any(|s| s.expr == column) {
+                order_by.push(SortExpr::new(column, true, false));
+            }
+        }
         let function = window_function("row_number")
             .ok_or_else(|| df_error(Error::internal("there is no row_number")))?;
         let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(function), vec![]);
