@@ -11,18 +11,17 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
-use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
+use arrow::datatypes::Field;
+use datafusion::common::{DFSchema, JoinType, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator, when};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
-use super::expression::{ExprList, cast_to, column_of, columns_of, compile, substitute, substitute_some};
+use super::expression::{ExprList, column_of, columns_of, compile, substitute_some};
 use super::join_keys::{add_key, add_pair, equality, order_between, settle_null_keys, to_side};
 use super::sets::is_copy;
-use super::{Extra, Lowering, Request, column_named, is_micros, position_of, temporal, unique_schema};
+use super::{Extra, Lowering, Request, column_named, is_micros, temporal, unique_schema};
 use crate::error::{Error, Result};
-use crate::plan::facts::{Facts, interval_micros};
+use crate::plan::facts::Facts;
 use crate::plan::{JoinBounds, NodeId, Op};
 use crate::zset::keep::Keep;
 
@@ -491,6 +490,9 @@ impl Lowering<'_> {
     ) -> Result<NodeId> {
         if join.on.iter().any(|(l, _)| is_copy(l)) {
             return self.multiset(join, request);
+        }
+        if join.null_aware {
+            return Err(Error::internal("NOT IN that was not taken apart"));
         }
         let schema = kept.schema().clone();
         let request = request.below(plan_schema(join, &schema), &columns_of_schema(&schema))?;

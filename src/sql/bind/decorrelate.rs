@@ -247,6 +247,15 @@ fn exactly_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// Whether a plan is expressions over nothing.
+fn reads_nothing(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(p) => reads_nothing(&p.input),
+        LogicalPlan::EmptyRelation(e) => e.produce_one_row,
+        _ => false,
+    }
+}
+
 /// Whether a plan never gives two rows (for each value of what it refers to).
 fn at_most_one_row(plan: &LogicalPlan) -> bool {
     match plan {
@@ -515,6 +524,16 @@ impl Flattener {
     /// The value of a scalar subquery.
     fn scalar(&mut self, input: &mut LogicalPlan, plan: LogicalPlan) -> DfResult<Expr> {
         let correlated = refers(&plan, input.schema())?;
+        if correlated && reads_nothing(&plan) {
+            // Only an expression: `(SELECT t.a + 1)`.
+            let outer = input.schema().clone();
+            if let Some(p) = self.peel(&plan, &outer, false)?
+                && p.conditions.is_empty()
+                && let [value] = p.outputs.as_slice()
+            {
+                return inward(value.clone(), &outer);
+            }
+        }
         if exactly_one_row(&plan) || correlated && at_most_one_row(&plan) {
             return Ok(self.attach(input, plan)?.remove(0));
         }

@@ -2,7 +2,8 @@
 //!
 //! One binder serves ad hoc SELECT, views and SUBSCRIBE. The steps: the syntax tree is prepared ([`prepare`]:
 //! output names, constructs DataFusion's planner reads differently), DataFusion's planner resolves names with our
-//! [`provider`], every function and operator still a symbol; [`resolve`] then settles all types bottom-up.
+//! [`provider`], every function and operator still a symbol; [`resolve`] then settles all types bottom-up; at last
+//! [`decorrelate`] makes joins of subqueries and LATERAL.
 //!
 //! Boundary: reads the catalog, changes nothing, runs nothing.
 
