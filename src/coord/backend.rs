@@ -97,8 +97,9 @@ impl CancelHandle {
 
     /// Ends the session (`pg_terminate_backend`): its statement is cancelled and the client gets FATAL 57P01.
     pub fn terminate(&self) {
-        self.cancel();
+        // Whoever sees the statement cancelled must know why.
         self.0.terminated.cancel();
+        self.cancel();
     }
 
     /// Cancelled when the session shall end.

@@ -124,7 +124,7 @@ impl Session {
             return None;
         }
         let snapshot = transaction.snapshot(&shared);
-        let batch = look_up(point, &snapshot, params).transpose()?;
+        let batch = look_up_at_once(point, &snapshot, params).transpose()?;
         Some(batch.map(|batch| Outcome::Rows {
             columns: columns.clone(),
             stream: Box::pin(futures::stream::iter([Ok(batch)])),
@@ -215,7 +215,10 @@ impl Session {
         }
         if let Some(point) = point
             && transaction.is_read_only_so_far()
-            && let Some(batch) = look_up(point, &snapshot, &params).await?
+            && let Some(batch) = match look_up(point, &snapshot, &params)? {
+                None if prefix_index(point, &snapshot).await? => look_up(point, &snapshot, &params)?,
+                found => found,
+            }
         {
             return Ok(Outcome::Rows {
                 columns: columns.clone(),
@@ -361,10 +364,14 @@ fn raise_view_errors(reads: &[ObjectId], snapshot: &Snapshot, shared: &Shared) -
     Ok(())
 }
 
-/// Sees to the index of a key's first columns. Whether it is there now: large ones are built while queries go on to
+/// Sees to the index of a key's first columns. Whether it has come to be: large ones are built while queries go on to
 /// read everything.
-async fn prefix_index(relation: &Arc<Relation>, point: &PointLookup) -> Result<bool> {
-    let (relation, columns) = (relation.clone(), point.columns.clone());
+async fn prefix_index(point: &PointLookup, snapshot: &Snapshot) -> Result<bool> {
+    let Some(relation) = snapshot.world.relations.get(&point.object).cloned() else { return Ok(false) };
+    if !point.prefix || relation.has_index(&point.columns) {
+        return Ok(false);
+    }
+    let columns = point.columns.clone();
     let wait = relation.row_count() <= BUILT_AT_ONCE;
     let building = tokio::task::spawn_blocking(move || relation.create_prefix_index(&columns));
     if !wait {
@@ -374,15 +381,32 @@ async fn prefix_index(relation: &Arc<Relation>, point: &PointLookup) -> Result<b
 }
 
 /// The rows of a point lookup; `None` if the index is not there, or the rows are many.
-async fn look_up(
+fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> Result<Option<RecordBatch>> {
+    let Some(relation) = snapshot.world.relations.get(&point.object) else { return Ok(None) };
+    if !relation.has_index(&point.columns) {
+        return Ok(None);
+    }
+    find(relation, point, snapshot, params)
+}
+
+/// As [`look_up`], if the index is there.
+fn look_up_at_once(
     point: &PointLookup,
     snapshot: &Snapshot,
     params: &[ScalarValue],
 ) -> Result<Option<RecordBatch>> {
-    let Some(relation) = snapshot.world.relations.get(&point.object) else { return Ok(None) };
-    if !relation.has_index(&point.columns) && !(point.prefix && prefix_index(relation, point).await?) {
-        return Ok(None);
+    match snapshot.world.relations.get(&point.object) {
+        Some(relation) if relation.has_index(&point.columns) => find(relation, point, snapshot, params),
+        _ => Ok(None),
     }
+}
+
+fn find(
+    relation: &Relation,
+    point: &PointLookup,
+    snapshot: &Snapshot,
+    params: &[ScalarValue],
+) -> Result<Option<RecordBatch>> {
     let keys = point
         .keys
         .iter()

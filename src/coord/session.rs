@@ -83,17 +83,6 @@ impl Parsed {
     }
 }
 
-/// What statements ask the settings again and again, worked out once for as long as no setting changes.
-pub(super) struct Derived {
-    at: SavedSettings,
-    pub(super) search_path: Vec<String>,
-    pub(super) time_zone: String,
-    text: TextOptions,
-    /// `view_errors = raise`.
-    pub(super) raises_view_errors: bool,
-    statement_timeout: Option<Duration>,
-}
-
 /// A use of an index that ends with this.
 struct BuiltIndex {
     relation: Arc<Relation>,
@@ -104,6 +93,17 @@ impl Drop for BuiltIndex {
     fn drop(&mut self) {
         self.relation.release_index(&self.columns);
     }
+}
+
+/// What statements ask the settings again and again, worked out once for as long as no setting changes.
+pub(super) struct Derived {
+    at: SavedSettings,
+    pub(super) search_path: Vec<String>,
+    pub(super) time_zone: String,
+    text: TextOptions,
+    /// `view_errors = raise`.
+    pub(super) raises_view_errors: bool,
+    statement_timeout: Option<Duration>,
 }
 
 /// A client's session.
@@ -297,8 +297,14 @@ impl Session {
         self.transaction = None;
         self.replayable = None;
         self.close_cursors(true);
-        self.settings.end(true);
+        self.ended(true);
         Some(Ok(None))
+    }
+
+    /// What ends with a transaction.
+    fn ended(&mut self, committed: bool) {
+        self.settings.end(committed);
+        self.server.inner.locks.release(self.pid, true);
     }
 
     fn abandon(&mut self) -> Result<()> {
@@ -306,7 +312,7 @@ impl Session {
         self.replayable = None;
         self.copying = None;
         self.close_cursors(false);
-        self.settings.end(false);
+        self.ended(false);
         Ok(())
     }
 
@@ -319,7 +325,7 @@ impl Session {
             let replayable = self.replayable.take();
             if transaction.is_read_only_so_far() {
                 self.close_cursors(true);
-                self.settings.end(true);
+                self.ended(true);
                 return Ok(tag);
             }
             let may_retry = !transaction.explicit && !transaction.has_definitions();
@@ -327,7 +333,7 @@ impl Session {
             match self.send_commit(ddl, writes).await {
                 Ok(_) => {
                     self.close_cursors(true);
-                    self.settings.end(true);
+                    self.ended(true);
                     return Ok(tag);
                 }
                 Err(e) if e.kind() == ErrorKind::Serialization && may_retry && attempt < CONFLICT_RETRIES => {
@@ -774,6 +780,7 @@ impl Session {
             }
             self.close_all_cursors();
             self.statements.clear();
+            self.server.inner.locks.release(self.pid, false);
             self.settings.reset_all();
         }
         Ok(command(Statement::Discard(what).tag()))

@@ -11,6 +11,7 @@ pub mod fixpoint;
 pub mod flat_map;
 pub mod join;
 pub mod map;
+pub mod over;
 pub mod reduce;
 mod rows;
 pub mod temporal;

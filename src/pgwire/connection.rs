@@ -99,7 +99,7 @@ impl Watch {
         let mut call = pin!(caught(call));
         // Most calls are over at once: nothing is set up for them.
         if let Poll::Ready(result) = futures::poll!(&mut call) {
-            return Ok(result?);
+            return result.map_err(|e| self.failure(e));
         }
         if !io.out.is_empty() {
             let late = async {
@@ -108,7 +108,7 @@ impl Watch {
             };
             tokio::select! {
                 biased;
-                result = &mut call => return Ok(result?),
+                result = &mut call => return result.map_err(|e| self.failure(e)),
                 flushed = late => if flushed.is_err() {
                     self.cancel.cancel();
                 },
@@ -124,13 +124,7 @@ impl Watch {
             }
             self.cancel.cancel();
         };
-        match result {
-            _ if gone => Err(Failure::Gone),
-            Err(e) if stopped && e.kind() == ErrorKind::QueryCanceled => {
-                Err(Failure::Fatal(errors::shutdown()))
-            }
-            result => Ok(result?),
-        }
+        if gone { Err(Failure::Gone) } else { result.map_err(|e| self.failure(e)) }
     }
 
     /// The next batch of a result. What is written already is sent before it is waited for; the stream is left
@@ -143,7 +137,7 @@ impl Watch {
     ) -> Result<Option<RecordBatch>, Failure> {
         let mut next = pin!(AssertUnwindSafe(stream.next()).catch_unwind());
         let unpack = |r: std::thread::Result<Option<Result<RecordBatch>>>| match r {
-            Ok(batch) => batch.transpose().map_err(Failure::Error),
+            Ok(batch) => batch.transpose().map_err(|e| self.failure(e)),
             Err(panic) => Err(Failure::Error(errors::panicked(&*panic))),
         };
         if let Poll::Ready(r) = futures::poll!(&mut next) {
@@ -164,6 +158,14 @@ impl Watch {
             () = io.hangup() => Err(Failure::Gone),
             () = self.stopped() => Err(Failure::Fatal(errors::shutdown())),
         }
+    }
+
+    /// How an error ends a statement: one that was cancelled because the session ends takes the connection along.
+    fn failure(&self, e: Error) -> Failure {
+        if e.kind() == ErrorKind::QueryCanceled && self.stopped().now_or_never().is_some() {
+            return Failure::Fatal(errors::shutdown());
+        }
+        Failure::Error(e)
     }
 
     /// Sends what waits, unless the session ends before the client takes it.

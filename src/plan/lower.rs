@@ -11,12 +11,14 @@
 
 mod aggregate;
 mod expression;
+mod grouping;
 mod join;
 mod join_keys;
 mod limit;
 mod recursive;
 mod sets;
 mod temporal;
+mod window;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

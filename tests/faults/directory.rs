@@ -142,7 +142,7 @@ fn a_second_server_on_the_same_directory_is_refused() {
     let dir = place.path().join("data");
     let server = Server::start(&dir, 1);
     let said = Server::try_start(&dir, 1, &[]).err().expect("a refusal");
-    assert!(said.contains("lock") && said.contains(&server.pid().to_string()), "{said}");
+    assert!(said.contains("in use by another server") && said.contains(&server.pid().to_string()), "{said}");
     assert_eq!(server.connect().value("SELECT 1").expect("an answer"), "1");
     drop(server);
     // The lock of a server that was killed holds nobody up.

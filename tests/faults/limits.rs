@@ -3,7 +3,7 @@
 use crate::Fresh;
 
 /// Memory for queries in these tests.
-const FLAGS: &[&str] = &["--query-memory-limit", "32MB"];
+const FLAGS: &[&str] = &["--query-memory-limit", "16MB"];
 
 #[test]
 fn a_query_that_needs_too_much_memory_is_refused() {
@@ -25,7 +25,7 @@ fn a_query_that_needs_too_much_memory_is_refused() {
     ] {
         match session.run(query) {
             Err(e) => assert!(["53200", "53400", "54000", "0A000"].contains(&e.code()), "{query}: {e}"),
-            Ok(_) => panic!("{query}: runs within 32 MB"),
+            Ok(_) => panic!("{query}: runs within 16 MB"),
         }
         assert_eq!(session.value("SELECT 1").expect("an answer"), "1");
     }

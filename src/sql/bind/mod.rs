@@ -7,12 +7,14 @@
 //!
 //! Boundary: reads the catalog, changes nothing, runs nothing.
 
+mod check_calls;
 mod checks;
 mod decorrelate;
 mod depend;
 pub mod dml;
 mod entry;
 pub mod errors;
+pub(crate) mod grouping;
 mod lateral;
 mod merged;
 pub mod optimize;
@@ -21,6 +23,7 @@ mod provider;
 mod quantified;
 mod recursive;
 mod resolve;
+mod resolve_aggregate;
 mod resolve_call;
 mod resolve_plan;
 pub mod scalar;
@@ -29,6 +32,8 @@ mod sets;
 mod shape;
 mod tvf;
 mod using;
+mod window;
+mod window_syntax;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;

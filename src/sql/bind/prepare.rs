@@ -16,7 +16,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::{checks, quantified, sets, shape};
+use super::{check_calls, checks, quantified, sets, shape, window_syntax};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Separates a name from the number that makes it unique.
@@ -185,17 +185,22 @@ impl VisitorMut for Preparer {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         shape::balance_unions(&mut query.body);
-        as_flow(checks::query(query))
+        let windows =
+            window_syntax::with_ties(query).and_then(|()| window_syntax::name_windows_of_order(query));
+        as_flow(windows.and_then(|()| checks::query(query)))
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         shape::balance_connectives(expr);
         shape::tighten_sign(expr);
+        if let Expr::Function(f) = expr {
+            return as_flow(check_calls::call(f));
+        }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        let checked = checks::select(select);
+        let checked = window_syntax::name_windows(select).and_then(|()| checks::select(select));
         sets::whole_rows(select);
         name_items(&mut select.projection, false);
         as_flow(checked)
@@ -295,7 +300,7 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
         },
         Expr::Function(f) if f.name.0.len() == 1 && f.over.is_none() => {
             let name = f.name.0[0].as_ident().map(fold).unwrap_or_default();
-            let Some(renamed) = sets::renamed(&name) else { return Ok(None) };
+            let Some(renamed) = sets::renamed(&name) else { return window_syntax::rewrite(f) };
             f.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(renamed))]);
             return Ok(None);
         }
@@ -312,8 +317,9 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             if let Some(renamed) = sets::renamed(&name) {
                 f.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(renamed))]);
             }
-            return Ok(None);
+            return window_syntax::rewrite(f);
         }
+        Expr::Function(f) => return window_syntax::rewrite(f),
         _ => return Ok(None),
     }))
 }
