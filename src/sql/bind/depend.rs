@@ -11,11 +11,11 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue, TableReference};
-use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction, WindowFunctionDefinition};
+use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, EmptyRelation, Expr, ExprSchemable, Filter, Join, JoinType, Limit,
-    LogicalPlan, Sort, Union, Unnest, Values, Window, WindowFrame, lit, when,
+    LogicalPlan, Sort, Union, Unnest, Values, Window, lit, when,
 };
 
 use super::decorrelate::{
@@ -23,7 +23,6 @@ use super::decorrelate::{
     project, refers, refuse, same, substitute,
 };
 use crate::error::Error;
-use crate::sql::functions::windows::window_function;
 use crate::sql::functions::{DfResult, df_error};
 
 /// What a subquery refers to in the query around it, as the values it takes there.
@@ -499,15 +498,9 @@ impl Flattener {
                 order_by.push(SortExpr::new(column, true, false));
             }
         }
-        let function = window_function("row_number")
-            .ok_or_else(|| df_error(Error::internal("there is no row_number")))?;
-        let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(function), vec![]);
-        call.params.partition_by = d.keys.clone();
-        call.params.window_frame = WindowFrame::new((!order_by.is_empty()).then_some(true));
-        call.params.order_by = order_by;
         let name = self.fresh();
         let kept = columns(&d.plan);
-        let call = Expr::WindowFunction(Box::new(call)).alias(&name);
+        let call = super::window::row_number(d.keys.clone(), order_by, d.plan.schema())?.alias(&name);
         let numbered = LogicalPlan::Window(Window::try_new(vec![call], Arc::new(d.plan))?);
         let number = Expr::Column(Column::new_unqualified(name));
         let skipped = skip.as_ref().map(|s| number.clone().gt(s.clone()));

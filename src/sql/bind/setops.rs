@@ -9,16 +9,14 @@
 use std::sync::Arc;
 
 use datafusion::common::NullEquality;
-use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionDefinition};
 use datafusion::logical_expr::{
-    Distinct, Expr, Join, JoinConstraint, JoinType, LogicalPlan, Projection, Window, WindowFrame,
+    Distinct, Expr, Join, JoinConstraint, JoinType, LogicalPlan, Projection, Window,
 };
 
 use super::resolve::Resolver;
 use super::resolve_plan::output_operand;
 use crate::error::Error;
 use crate::plan::facts::COPY_NUMBERS;
-use crate::sql::functions::windows::window_function;
 use crate::sql::functions::{DfResult, df_error};
 
 /// Whether a join stands for INTERSECT or EXCEPT.
@@ -83,11 +81,7 @@ impl Resolver<'_> {
 
 /// The rows of a plan and, last, the number of each among its equals.
 fn numbered(plan: LogicalPlan, name: &str) -> DfResult<LogicalPlan> {
-    let function =
-        window_function("row_number").ok_or_else(|| df_error(Error::internal("there is no row_number")))?;
-    let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(function), vec![]);
-    call.params.partition_by = plan.schema().columns().into_iter().map(Expr::Column).collect();
-    call.params.window_frame = WindowFrame::new(None);
-    let call = Expr::WindowFunction(Box::new(call)).alias(name);
+    let all = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let call = super::window::row_number(all, vec![], plan.schema())?.alias(name);
     Ok(LogicalPlan::Window(Window::try_new(vec![call], Arc::new(plan))?))
 }
