@@ -371,6 +371,34 @@ impl Resolver<'_> {
     }
 }
 
+/// `row_number() OVER (PARTITION BY … ORDER BY …)` over rows of this schema.
+pub(super) fn row_number(
+    partition_by: Vec<Expr>,
+    order: Vec<datafusion::logical_expr::expr::Sort>,
+    schema: &DFSchema,
+) -> DfResult<Expr> {
+    let call = WindowCall {
+        kind: WindowKind::RowNumber,
+        args: vec![],
+        filter: None,
+        frame: Frame::default(),
+        ignore_nulls: false,
+        distance: None,
+        field: Arc::new(PgType::INT8.field("row_number", true)),
+    };
+    let mut orders = Vec::with_capacity(order.len());
+    let mut args = Vec::with_capacity(order.len());
+    for sort in order {
+        orders.push(SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first });
+        let field = field_of(&sort.expr, schema)?;
+        args.push(sortable(Operand { expr: sort.expr, field }));
+    }
+    let name = "row_number".to_string();
+    let function = OverFunction::new(name, call, orders, 0, 0, (None, None), evaluate_partition);
+    let partition_by = partition_by.into_iter().map(|e| one_zero(e, schema)).collect();
+    Ok(call_of(function, args, partition_by))
+}
+
 fn call_of(function: OverFunction, args: Vec<Expr>, partition_by: Vec<Expr>) -> Expr {
     Expr::from(WindowFunction {
         fun: WindowFunctionDefinition::WindowUDF(Arc::new(WindowUDF::from(function))),

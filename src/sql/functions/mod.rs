@@ -13,6 +13,7 @@ pub mod intervals;
 pub mod operators;
 pub mod periods;
 pub mod registry;
+pub mod sets;
 pub mod strings;
 pub mod windows;
 

@@ -123,7 +123,10 @@ pub fn overloads(name: &str) -> Option<&'static [Overload]> {
 
 /// Whether a function of this name exists.
 pub fn exists(name: &str) -> bool {
-    is_operator(name) || SPECIAL.contains(&name) || overloads(name).is_some()
+    name.starts_with(super::sets::PREFIX)
+        || is_operator(name)
+        || SPECIAL.contains(&name)
+        || overloads(name).is_some()
 }
 
 fn parse_spec(spec: &'static str, build: Build) -> (&'static str, Overload) {
@@ -191,6 +194,9 @@ pub fn build(name: &str, overload: &Overload, args: Vec<Expr>, fields: &[FieldRe
 
 /// The type a symbol seems to have while DataFusion's planner runs; the binder settles it later.
 pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
+    if let Some(name) = name.strip_prefix(super::sets::PREFIX) {
+        return super::sets::provisional_type(name, args);
+    }
     let numeric_rank = |t: &DataType| match t {
         DataType::Int16 => 1,
         DataType::Int32 => 2,
