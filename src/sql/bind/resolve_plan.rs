@@ -220,6 +220,7 @@ impl Resolver<'_> {
             ("avg", oid::INT2 | oid::INT4) => to_arrow(operand.expr, &DataType::Decimal128(38, 0)),
             ("sum" | "avg", oid::NUMERIC) => match operand.field.data_type() {
                 DataType::Decimal128(_, s) => to_arrow(operand.expr, &DataType::Decimal128(38, *s)),
+                DataType::Decimal256(_, s) => to_arrow(operand.expr, &DataType::Decimal256(76, *s)),
                 _ => {
                     return Err(df_error(Error::unsupported(format!(
                         "{name} of so wide a numeric is not supported"
@@ -360,7 +361,7 @@ fn split_averages(a: Aggregate) -> DfResult<LogicalPlan> {
         Expr::AggregateFunction(f) if f.func.name() == "avg" => {
             matches!(
                 f.params.args.first().map(|x| x.get_type(&input_schema)),
-                Some(Ok(DataType::Decimal128(..)))
+                Some(Ok(DataType::Decimal128(..) | DataType::Decimal256(..)))
             )
         }
         _ => false,
@@ -405,7 +406,7 @@ fn split_window_averages(w: Window) -> DfResult<LogicalPlan> {
             matches!(&f.fun, WindowFunctionDefinition::AggregateUDF(u) if u.name() == "avg")
                 && matches!(
                     f.params.args.first().map(|x| x.get_type(&input_schema)),
-                    Some(Ok(DataType::Decimal128(..)))
+                    Some(Ok(DataType::Decimal128(..) | DataType::Decimal256(..)))
                 )
         }
         _ => false,

@@ -24,7 +24,7 @@ pub(crate) fn write_i128(value: i128, scale: i8, display: NumericDisplay, out: &
     let mut v = value.unsigned_abs();
     let (mut scale, mut v2) = (scale, v);
     if display == NumericDisplay::Division && scale > 0 {
-        (v2, scale) = round_quotient(v, scale);
+        (v2, scale) = quotient_digits(v, scale);
     }
     v = v2;
     // 64-bit steps: 128-bit division by ten is slow.
@@ -93,12 +93,15 @@ fn write_point(negative: bool, digits: &[u8], scale: i8, display: NumericDisplay
     out.extend_from_slice(&fraction[..keep]);
 }
 
-/// Rounds a quotient (half away from zero) to the scale PostgreSQL's `select_div_scale` would have given it:
-/// 16 significant digits counted in base-10000 digits, at most the scale at hand.
-fn round_quotient(v: u128, scale: i8) -> (u128, i8) {
+/// The digits of a quotient without the zeros that only fill its column's scale.
+///
+/// A division gives its result 16 significant digits as PostgreSQL's `select_div_scale` counts them, in groups of
+/// four after the point, and the column keeps 20: digits beyond the expected number are zero unless the operands
+/// made PostgreSQL take a group more.
+fn quotient_digits(v: u128, scale: i8) -> (u128, i8) {
     let one = 10u128.pow(scale.unsigned_abs().min(38).into());
     let whole = v / one;
-    let wanted = if whole == 0 {
+    let mut wanted = if whole == 0 {
         20
     } else {
         let weight = (whole.ilog10() / 4) as i8;
@@ -107,11 +110,14 @@ fn round_quotient(v: u128, scale: i8) -> (u128, i8) {
         let weight = if power { weight - 1 } else { weight };
         (16 - 4 * weight).max(0)
     };
-    if wanted >= scale {
-        return (v, scale);
+    while wanted < scale {
+        let cut = 10u128.pow((scale - wanted).unsigned_abs().into());
+        if v.is_multiple_of(cut) {
+            return (v / cut, wanted);
+        }
+        wanted += if wanted % 4 == 0 { 4 } else { 1 };
     }
-    let cut = 10u128.pow((scale - wanted).unsigned_abs().into());
-    ((v + cut / 2) / cut, wanted)
+    (v, scale)
 }
 
 /// A numeric literal taken apart: digits before and after the point, and the exponent.
