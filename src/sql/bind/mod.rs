@@ -18,6 +18,7 @@ mod resolve_call;
 mod resolve_plan;
 pub mod scalar;
 mod shape;
+mod syntax;
 mod tvf;
 mod using;
 

@@ -18,7 +18,8 @@ use arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::kernel::{Columns, rows};
-use super::registry::Build::{self, Native, Zoned};
+use super::registry::Build::{Native, Zoned};
+use super::registry::Spec;
 use super::{DfResult, df_error, pattern};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{TextFormatter, TextOptions};
@@ -659,7 +660,7 @@ pub fn one_dimension(elements: &[DataType]) -> Result<()> {
 }
 
 /// The functions and operators with their signatures.
-pub const SPECS: &[(&str, Build, &str)] = &[
+pub const SPECS: &[Spec] = &[
     ("&&(anyarray,anyarray)->bool", Native(overlap), "have elements in common"),
     ("@>(anyarray,anyarray)->bool", Native(contains), "contains"),
     ("<@(anyarray,anyarray)->bool", Native(contained), "is contained in"),

@@ -216,40 +216,27 @@ const EXTRACT: super::Kernel = |args, result| {
 };
 
 /// date_trunc(unit, timestamp).
-pub fn date_trunc(args: Vec<Expr>, fields: &[FieldRef]) -> Result<Expr> {
+pub fn date_trunc(mut args: Vec<Expr>, fields: &[FieldRef], time_zone: &str) -> Result<Expr> {
+    const PLAIN: [&str; 10] = [
+        "microseconds", "milliseconds", "second", "minute", "hour", "day", "week", "month", "quarter", "year",
+    ];
+    let zoned = fields.get(1).is_some_and(|f| PgType::of_field(f) == PgType::TIMESTAMPTZ);
     if let Some(Expr::Literal(unit, _)) = args.first()
         && let Some(unit) = unit.try_as_str().flatten()
-        && ![
-            "microseconds",
-            "milliseconds",
-            "second",
-            "minute",
-            "hour",
-            "day",
-            "week",
-            "month",
-            "quarter",
-            "year",
-        ]
-        .contains(&unit.to_lowercase().as_str())
+        && PLAIN.contains(&unit.to_lowercase().as_str())
+        && (!zoned || time_zone == "UTC")
     {
-        let known = Part::parse(&unit.to_lowercase()).is_some();
-        return Err(if known {
-            Error::unsupported(format!("date_trunc to {unit} is not supported"))
-        } else {
-            let t = fields.get(1).map_or(PgType::TIMESTAMP, |f| PgType::of_field(f));
-            Error::new(
-                ErrorKind::InvalidParameter,
-                format!("unit \"{unit}\" not recognized for type {}", t.sql_name()),
-            )
-        });
+        return Ok(Expr::ScalarFunction(ScalarFunction::new_udf(
+            datafusion::functions::datetime::date_trunc(),
+            args,
+        )));
     }
-    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::datetime::date_trunc(), args)))
-}
-
-/// date_bin(stride, timestamp, origin).
-pub fn date_bin(args: Vec<Expr>, _: &[FieldRef]) -> Result<Expr> {
-    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::datetime::date_bin(), args)))
+    Ok(if zoned {
+        args.push(lit(time_zone));
+        native("date_trunc", PgType::TIMESTAMPTZ.arrow(), super::times::trunc_timestamptz, args)
+    } else {
+        native("date_trunc", PgType::TIMESTAMP.arrow(), super::times::trunc_timestamp, args)
+    })
 }
 
 /// date - date: days.
@@ -355,40 +342,6 @@ fn age_between(later: i64, earlier: i64) -> Option<IntervalMonthDayNano> {
     interval(months, days, micros)
 }
 
-/// interval * number and interval / number.
-pub fn scale_interval(value: Expr, factor: Expr, divide: bool) -> Expr {
-    fn scale(args: &ScalarFunctionArgs, divide: bool) -> DfResult<ColumnarValue> {
-        let (arrays, scalar) = as_arrays(args)?;
-        let out: arrow::array::IntervalMonthDayNanoArray = arrow::compute::try_binary(
-            arrays[0].as_primitive::<IntervalMonthDayNanoType>(),
-            arrays[1].as_primitive::<Float64Type>(),
-            |v, f: f64| {
-                if divide && f == 0.0 {
-                    return Err(arrow::error::ArrowError::DivideByZero);
-                }
-                let f = if divide { 1.0 / f } else { f };
-                // Fractions of months become days of a 30-day month, fractions of days become time.
-                let months = f64::from(v.months) * f;
-                let days = f64::from(v.days) * f + (months.fract() * 30.0);
-                let micros = (v.nanoseconds as f64 / 1000.0) * f + days.fract() * DAY as f64;
-                let fits = months.abs() < f64::from(i32::MAX)
-                    && days.abs() < f64::from(i32::MAX)
-                    && micros.abs() < 9.2e15;
-                if !fits {
-                    return Err(arrow::error::ArrowError::ExternalError(Box::new(overflow("interval"))));
-                }
-                Ok(IntervalMonthDayNano::new(months as i32, days as i32, micros.round() as i64 * 1000))
-            },
-        )?;
-        from_array(Arc::new(out), scalar)
-    }
-    if divide {
-        native("interval_div", PgType::INTERVAL.arrow(), |a, _| scale(a, true), vec![value, factor])
-    } else {
-        native("interval_mul", PgType::INTERVAL.arrow(), |a, _| scale(a, false), vec![value, factor])
-    }
-}
-
 /// date + time.
 pub fn date_and_time(date: Expr, time: Expr) -> Expr {
     native(
@@ -470,173 +423,12 @@ fn local_to_utc(tz: arrow::array::timezone::Tz, local: NaiveDateTime) -> i64 {
     }
 }
 
-/// make_date(year, month, day).
-pub fn make_date(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let part = |i: usize| arrays[i].as_primitive::<Int32Type>();
-    let mut out = Vec::with_capacity(arrays[0].len());
-    for row in 0..arrays[0].len() {
-        if arrays.iter().any(|a| a.is_null(row)) {
-            out.push(None);
-            continue;
-        }
-        let (y, m, d) = (part(0).value(row), part(1).value(row), part(2).value(row));
-        let date = u32::try_from(m)
-            .ok()
-            .zip(u32::try_from(d).ok())
-            .and_then(|(m, d)| NaiveDate::from_ymd_opt(y, m, d));
-        let Some(date) = date.filter(|_| y != 0) else {
-            return Err(df_error(Error::new(
-                ErrorKind::DatetimeOverflow,
-                format!("date field value out of range: {y}-{m:02}-{d:02}"),
-            )));
-        };
-        out.push(Some((date - NaiveDate::default()).num_days() as i32));
-    }
-    from_array(Arc::new(Date32Array::from(out)), scalar)
-}
-
-/// to_timestamp(seconds).
-pub fn to_timestamp(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let out: TimestampMicrosecondArray = arrays[0].as_primitive::<Float64Type>().try_unary(|v| {
-        let micros = (v * 1e6).round_ties_even();
-        if micros.abs() < 9.2e18 { Ok(micros as i64) } else { Err(df_error(overflow("timestamp"))) }
-    })?;
-    from_array(Arc::new(out.with_data_type(result.clone())), scalar)
-}
-
-/// isfinite(timestamp): all of ours are.
-pub fn is_finite(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let out =
-        BooleanArray::new(arrow::buffer::BooleanBuffer::new_set(arrays[0].len()), arrays[0].nulls().cloned());
-    from_array(Arc::new(out), scalar)
-}
-
-/// justify_hours(interval): whole days out of the time.
-pub fn justify_hours(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let out: arrow::array::IntervalMonthDayNanoArray =
-        arrays[0].as_primitive::<IntervalMonthDayNanoType>().try_unary(|v| {
-            let micros = v.nanoseconds / 1000;
-            interval(v.months, i64::from(v.days) + micros / DAY, micros % DAY)
-                .ok_or_else(|| df_error(overflow("interval")))
-        })?;
-    from_array(Arc::new(out), scalar)
-}
-
-/// to_char(timestamp, template).
-pub fn to_char(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let (values, templates) = (micros_of(&arrays[0])?, arrays[1].as_string::<i32>());
-    let mut out = StringBuilder::with_capacity(values.len(), values.len() * 16);
-    // Rows of one time come together, and most templates show days: the last text is often the next one.
-    let (mut template, mut unit, mut last) = ("", 1, None);
-    let mut text = String::new();
-    for row in 0..values.len() {
-        if values.is_null(row) || templates.is_null(row) {
-            out.append_null();
-            continue;
-        }
-        if last.is_none() || templates.value(row) != template {
-            template = templates.value(row);
-            unit = finest_unit(template);
-            last = None;
-        }
-        let time = values.value(row).div_euclid(unit);
-        if last != Some(time) {
-            text = format_template(moment(values.value(row))?, template);
-            last = Some(time);
-        }
-        out.append_value(&text);
-    }
-    from_array(Arc::new(out.finish()), scalar)
-}
-
-/// The microseconds within which the text of a template cannot change: a day, a second, or nothing.
-fn finest_unit(template: &str) -> i64 {
-    let shows = |patterns: &[&str]| patterns.iter().any(|p| template.contains(p));
-    if shows(&["MS", "US"]) {
-        1
-    } else if shows(&["HH", "MI", "SS", "AM", "PM", "am", "pm"]) {
-        1_000_000
-    } else {
-        86_400_000_000
-    }
-}
-
-/// Template patterns, longest first.
-const PATTERNS: &[&str] = &[
-    "HH24", "HH12", "YYYY", "Month", "MONTH", "month", "DDD", "Day", "DAY", "day", "Mon", "MON", "mon",
-    "IYYY", "HH", "MI", "SS", "MS", "US", "YY", "MM", "DD", "Dy", "DY", "dy", "ID", "IW", "WW", "AM", "PM",
-    "am", "pm", "Q", "D",
-];
-
-fn format_template(t: NaiveDateTime, template: &str) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some(c) = rest.chars().next() {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let (text, after) = quoted.split_once('"').unwrap_or((quoted, ""));
-            out.push_str(text);
-            rest = after;
-            continue;
-        }
-        let plain = rest.strip_prefix("FM");
-        let body = plain.unwrap_or(rest);
-        if let Some(p) = PATTERNS.iter().find(|p| body.starts_with(**p)) {
-            let value = pattern(t, p);
-            if plain.is_some() {
-                let trimmed = value.trim_end().trim_start_matches('0');
-                out.push_str(if trimmed.is_empty() { "0" } else { trimmed });
-            } else {
-                out.push_str(&value);
-            }
-            rest = &body[p.len()..];
-        } else {
-            out.push(c);
-            rest = &rest[c.len_utf8()..];
-        }
-    }
-    out
-}
-
-fn pattern(t: NaiveDateTime, p: &str) -> String {
-    let (month, day) = (t.format("%B").to_string(), t.format("%A").to_string());
-    match p {
-        "HH24" => format!("{:02}", t.hour()),
-        "HH12" | "HH" => format!("{:02}", t.hour12().1),
-        "MI" => format!("{:02}", t.minute()),
-        "SS" => format!("{:02}", t.second()),
-        "MS" => format!("{:03}", t.nanosecond() / 1_000_000),
-        "US" => format!("{:06}", t.nanosecond() / 1000),
-        "YYYY" => format!("{:04}", t.year()),
-        "IYYY" => format!("{:04}", t.iso_week().year()),
-        "YY" => format!("{:02}", t.year().rem_euclid(100)),
-        "MM" => format!("{:02}", t.month()),
-        "DD" => format!("{:02}", t.day()),
-        "DDD" => format!("{:03}", t.ordinal()),
-        "D" => t.weekday().number_from_sunday().to_string(),
-        "ID" => t.weekday().number_from_monday().to_string(),
-        "IW" => format!("{:02}", t.iso_week().week()),
-        "WW" => format!("{:02}", t.ordinal0() / 7 + 1),
-        "Q" => (t.month0() / 3 + 1).to_string(),
-        "AM" | "PM" => if t.hour() < 12 { "AM" } else { "PM" }.to_string(),
-        "am" | "pm" => if t.hour() < 12 { "am" } else { "pm" }.to_string(),
-        "Month" => format!("{month:<9}"),
-        "MONTH" => format!("{:<9}", month.to_uppercase()),
-        "month" => format!("{:<9}", month.to_lowercase()),
-        "Mon" => month[..3].to_string(),
-        "MON" => month[..3].to_uppercase(),
-        "mon" => month[..3].to_lowercase(),
-        "Day" => format!("{day:<9}"),
-        "DAY" => format!("{:<9}", day.to_uppercase()),
-        "day" => format!("{:<9}", day.to_lowercase()),
-        "Dy" => day[..3].to_string(),
-        "DY" => day[..3].to_uppercase(),
-        _ => day[..3].to_lowercase(),
-    }
+/// The microseconds by which intervals compare: a month has 30 days, a day 24 hours.
+pub fn interval_order(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    super::kernel::rows!(args, result, out = arrow::array::Decimal128Builder::new(), (v: Span) {
+        let days = i128::from(v.months) * 30 + i128::from(v.days);
+        out.append_value(days * i128::from(DAY) + i128::from(v.nanoseconds / 1000));
+    })
 }
 
 /// The constant of a timestamptz.

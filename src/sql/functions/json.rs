@@ -13,7 +13,8 @@ use super::json_text::{
     self as text, Kind, ObjectBuilder, elements, kind, members, path_index, string_value, unescape,
 };
 use super::kernel::{Columns, rows};
-use super::registry::Build::{self, Native};
+use super::registry::Build::Native;
+use super::registry::Spec;
 use super::{DfResult, df_error};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -650,7 +651,7 @@ pub fn scalar_text(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Col
 }
 
 /// The functions and operators with their signatures.
-pub const SPECS: &[(&str, Build, &str)] = &[
+pub const SPECS: &[Spec] = &[
     ("->(json,text)->json", Native(get_key), "member of an object"),
     ("->(jsonb,text)->jsonb", Native(get_key), "member of an object"),
     ("->(json,int4)->json", Native(get_index), "element of an array, from 0, negative from the end"),

@@ -10,7 +10,8 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::json_text::{ObjectBuilder, write_string};
 use super::kernel::{Columns, pg_type_of};
-use super::registry::Build::{self, Zoned};
+use super::registry::Build::Zoned;
+use super::registry::Spec;
 use super::{DfResult, df_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{TextFormatter, TextOptions, normalize_jsonb};
@@ -250,7 +251,7 @@ fn key_text(
 }
 
 /// The functions with their signatures.
-pub const SPECS: &[(&str, Build, &str)] = &[
+pub const SPECS: &[Spec] = &[
     ("to_json(any)->json", Zoned(|a, t| to_json(a, t, false)), "the value as JSON"),
     ("to_jsonb(any)->jsonb", Zoned(|a, t| to_json(a, t, true)), "the value as JSON"),
     ("array_to_json(anyarray)->json", Zoned(|a, t| to_json(a, t, false)), "the array as JSON"),

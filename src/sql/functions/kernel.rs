@@ -218,6 +218,7 @@ macro_rules! rows {
                         continue;
                     }
                     $(let $a = $a.at(row);)*
+                    #[allow(unused_mut)]
                     let mut step = || -> $crate::error::Result<()> { $body; Ok(()) };
                     step().map_err($crate::sql::functions::df_error)?;
                 }

@@ -10,7 +10,8 @@ use regex::Regex;
 
 use super::kernel::rows;
 use super::pattern::{Cache, Flags, escape_character, like};
-use super::registry::Build::{self, Native};
+use super::registry::Build::Native;
+use super::registry::Spec;
 use super::DfResult;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -279,7 +280,7 @@ pub fn split(found: &Regex, t: &str, mut push: impl FnMut(&str)) {
 }
 
 /// The functions and operators with their signatures.
-pub const SPECS: &[(&str, Build, &str)] = &[
+pub const SPECS: &[Spec] = &[
     ("~(text,text)->bool", Native(|a, t| matches(a, t, "", true)), "matches the regular expression"),
     ("~*(text,text)->bool", Native(|a, t| matches(a, t, "i", true)), "matches, case does not matter"),
     ("!~(text,text)->bool", Native(|a, t| matches(a, t, "", false)), "does not match"),

@@ -12,7 +12,8 @@ use datafusion::functions::{crypto, unicode};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::kernel::{Columns, pg_type_of, rows};
-use super::registry::Build::{self, Df, Native, Zoned};
+use super::registry::Build::{Df, Native, Zoned};
+use super::registry::Spec;
 use super::{DfResult, df_error, strings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{TextFormatter, TextOptions};
@@ -835,7 +836,7 @@ pub fn textual(pg: PgType) -> bool {
 }
 
 /// The functions with their signatures.
-pub const SPECS: &[(&str, Build, &str)] = &[
+pub const SPECS: &[Spec] = &[
     ("lower(text)->text", Native(strings::lower), "in lower case"),
     ("upper(text)->text", Native(strings::upper), "in upper case"),
     ("initcap(text)->text", Native(strings::initcap), "words with capitals"),
