@@ -2,6 +2,8 @@
 //!
 //! Boundary: rows only; what a type or scope means is in the parent module.
 
+use std::collections::HashMap;
+
 use super::{Kind, MemoryUnit, PG_VERSION, Scope, Setting, TimeUnit};
 
 const fn row(
@@ -226,7 +228,14 @@ pub fn find(name: &str) -> Option<&'static Setting> {
 
 /// The position of a setting in the table.
 pub(super) fn position(name: &str) -> Option<usize> {
-    SETTINGS.iter().position(|s| s.name.eq_ignore_ascii_case(name))
+    static BY_NAME: std::sync::OnceLock<HashMap<String, usize>> = std::sync::OnceLock::new();
+    let by_name = BY_NAME
+        .get_or_init(|| SETTINGS.iter().enumerate().map(|(i, s)| (s.name.to_ascii_lowercase(), i)).collect());
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        by_name.get(&name.to_ascii_lowercase()).copied()
+    } else {
+        by_name.get(name).copied()
+    }
 }
 
 /// The README's table of settings: those that have an effect, in Markdown.

@@ -55,6 +55,9 @@ pub enum Bound {
 impl Session {
     /// The bound form of a query or DML statement, from the statement's memory if it still holds.
     pub(super) fn bound(&mut self, parsed: &Arc<Parsed>, given: &[u32]) -> Result<Arc<Prepared>> {
+        if let Some(known) = self.known(parsed, given) {
+            return Ok(known);
+        }
         let shared = self.shared().clone();
         let transaction = self.transaction();
         // A transaction's own definitions are nobody else's: nothing bound to them is kept.
@@ -64,16 +67,6 @@ impl Session {
         // What the client said at Parse holds when the statement is bound again, too.
         let told = parsed.given.lock().clone();
         let given = if given.is_empty() { &told } else { given };
-        let known = parsed.prepared.lock().clone();
-        if let Some(known) = known
-            && keep
-            && known.version == version
-            && known.search_path == search_path
-            && known.time_zone == time_zone
-            && known.given == given
-        {
-            return Ok(known);
-        }
         let param_types = given.iter().map(|oid| (*oid != 0).then(|| PgType::of(*oid))).collect::<Vec<_>>();
         let mut context = self.bind_context(param_types);
         context.text = parsed.whole.as_deref().map(str::to_string);
@@ -95,6 +88,42 @@ impl Session {
             *parsed.prepared.lock() = Some(prepared.clone());
         }
         Ok(prepared)
+    }
+
+    /// The bound form from the statement's memory, if it still holds.
+    fn known(&mut self, parsed: &Parsed, given: &[u32]) -> Option<Arc<Prepared>> {
+        let known = parsed.prepared.lock().clone()?;
+        let shared = self.server.shared.clone();
+        let transaction = self.transaction();
+        if transaction.has_definitions() || transaction.catalog_version(&shared) != known.version {
+            return None;
+        }
+        let derived = self.derived();
+        let holds = known.search_path == derived.search_path
+            && known.time_zone == derived.time_zone
+            && if given.is_empty() { known.given == *parsed.given.lock() } else { known.given == given };
+        holds.then_some(known)
+    }
+
+    /// The rows of a point query that has been bound before; `None`: this is none, or not as easy.
+    pub(super) fn point_read(&mut self, parsed: &Parsed, params: &[ScalarValue]) -> Option<Result<Outcome>> {
+        let known = self.known(parsed, &[])?;
+        let Bound::Query { point: Some(point), columns, .. } = &known.bound else { return None };
+        if self.derived().raises_view_errors {
+            return None;
+        }
+        let shared = self.server.shared.clone();
+        let transaction = self.transaction();
+        if !transaction.is_read_only_so_far() {
+            return None;
+        }
+        let snapshot = transaction.snapshot(&shared);
+        let batch = look_up(point, &snapshot, params).transpose()?;
+        Some(batch.map(|batch| Outcome::Rows {
+            columns: columns.clone(),
+            stream: Box::pin(futures::stream::iter([Ok(batch)])),
+            tag: RowsTag::select(),
+        }))
     }
 
     /// Parameter and result types.
@@ -161,16 +190,21 @@ impl Session {
         let Statement::Query(query) = parsed.statement() else {
             return Err(Error::internal("not a query"));
         };
-        if let Some(answer) = self.catalog_answer(query, &params)? {
-            return Ok(answer);
-        }
-        let given: Vec<u32> = Vec::new();
-        let prepared = self.bound(parsed, &given)?;
+        // What has been bound as a query is none about the catalog.
+        let prepared = match self.known(parsed, &[]) {
+            Some(known) => known,
+            None => {
+                if let Some(answer) = self.catalog_answer(query, &params)? {
+                    return Ok(answer);
+                }
+                self.bound(parsed, &[])?
+            }
+        };
         let Bound::Query { query, point, columns } = &prepared.bound else {
             return Err(Error::internal("a query bound as DML"));
         };
         let shared = self.shared().clone();
-        let strict = self.settings.text("view_errors") == "raise";
+        let strict = self.derived().raises_view_errors;
         let transaction = self.transaction();
         let snapshot = transaction.snapshot(&shared);
         if strict {

@@ -254,7 +254,7 @@ impl BackendSession for Session {
     fn notices(&mut self) -> Vec<Notice> {
         Session::notices(self)
     }
-    fn text_options(&self) -> TextOptions {
+    fn text_options(&mut self) -> TextOptions {
         Session::text_options(self)
     }
     fn parse(&mut self, text: &str) -> Result<Vec<ParsedStatement>> {
@@ -266,8 +266,18 @@ impl BackendSession for Session {
     async fn execute(&mut self, statement: &ParsedStatement, params: Vec<ScalarValue>) -> Result<Outcome> {
         Session::execute(self, &of_ours(statement)?, params).await
     }
-    async fn begin_implicit(&mut self) -> Result<()> {
+    fn execute_at_once(
+        &mut self,
+        statement: &ParsedStatement,
+        params: &[ScalarValue],
+    ) -> Option<Result<Outcome>> {
+        Session::execute_at_once(self, statement.downcast_ref::<Parsed>()?, params)
+    }
+    fn begin_implicit(&mut self) -> Result<()> {
         Ok(())
+    }
+    fn finish_at_once(&mut self, ok: bool) -> Option<Result<Option<String>>> {
+        self.finish_reading(ok)
     }
     async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>> {
         self.finish(ok).await

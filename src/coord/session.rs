@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::common::ScalarValue;
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::object::DATABASE;
 use crate::catalog::{Catalog, ObjectId};
-use crate::config::SessionSettings;
+use crate::config::{SavedSettings, SessionSettings};
 use crate::coord::Shared;
 use crate::coord::backend::{
     CancelHandle, ConnectParams, Description, Notice, Outcome, RowsTag, StatementStore, TransactionStatus,
@@ -83,12 +84,24 @@ impl Parsed {
     }
 }
 
+/// What statements ask the settings again and again, worked out once for as long as no setting changes.
+pub(super) struct Derived {
+    at: SavedSettings,
+    pub(super) search_path: Vec<String>,
+    pub(super) time_zone: String,
+    text: TextOptions,
+    /// `view_errors = raise`.
+    pub(super) raises_view_errors: bool,
+    statement_timeout: Option<Duration>,
+}
+
 /// A client's session.
 pub struct Session {
     pub(super) server: Server,
     pub(super) pid: i32,
     pub(super) user: String,
     pub(super) settings: SessionSettings,
+    derived: Option<Derived>,
     pub(super) transaction: Option<Transaction>,
     pub(super) cursors: BTreeMap<String, Cursor>,
     /// Prepared statements, shared with the protocol.
@@ -124,6 +137,7 @@ impl Session {
             pid: params.pid,
             user: params.user,
             settings,
+            derived: None,
             transaction: None,
             cursors: BTreeMap::new(),
             statements: params.statements,
@@ -186,16 +200,31 @@ impl Session {
         &self.settings
     }
 
+    /// What follows from the settings as they are.
+    pub(super) fn derived(&mut self) -> &Derived {
+        let now = &self.settings;
+        if !self.derived.as_ref().is_some_and(|d| d.at.is_of(now)) {
+            let text = TextOptions {
+                extra_float_digits: i32::try_from(now.int("extra_float_digits")).unwrap_or(1),
+                bytea_hex: now.text("bytea_output") != "escape",
+                ..TextOptions::default()
+            };
+            self.derived = Some(Derived {
+                at: now.save(),
+                search_path: self.search_path(),
+                time_zone: now.time_zone().to_string(),
+                text: text.clone().with_time_zone(now.time_zone()).unwrap_or(text),
+                raises_view_errors: now.text("view_errors") == "raise",
+                statement_timeout: now.timeout("statement_timeout"),
+            });
+        }
+        self.derived.as_ref().expect("set above")
+    }
+
     /// How values are written as text now.
-    pub fn text_options(&self) -> TextOptions {
-        let options = TextOptions {
-            extra_float_digits: i32::try_from(self.settings.int("extra_float_digits")).unwrap_or(1),
-            bytea_hex: self.settings.text("bytea_output") != "escape",
-            now: self.transaction.as_ref().map(|t| t.started),
-            ..TextOptions::default()
-        };
-        let fallback = options.clone();
-        options.with_time_zone(self.settings.time_zone()).unwrap_or(fallback)
+    pub fn text_options(&mut self) -> TextOptions {
+        let now = self.transaction.as_ref().map(|t| t.started);
+        TextOptions { now, ..self.derived().text.clone() }
     }
 
     /// Splits and parses a query string; nothing is run.
@@ -232,6 +261,21 @@ impl Session {
         } else {
             self.abandon().map(|()| None)
         }
+    }
+
+    /// As [`Session::finish`] for a transaction that has only read: there is nothing to wait for. `None`: there may be.
+    pub(super) fn finish_reading(&mut self, ok: bool) -> Option<Result<Option<String>>> {
+        match &self.transaction {
+            Some(t) if t.explicit => return Some(Ok(None)),
+            None => return Some(Ok(None)),
+            Some(t) if !ok || self.copying.is_some() || !t.is_read_only_so_far() => return None,
+            Some(_) => {}
+        }
+        self.transaction = None;
+        self.replayable = None;
+        self.close_cursors(true);
+        self.settings.end(true);
+        Some(Ok(None))
     }
 
     fn abandon(&mut self) -> Result<()> {
@@ -503,7 +547,8 @@ impl Session {
         let cancel = self.handle.token();
         self.cancel = cancel.clone();
         // The time goes on running while the rows are fetched: the protocol ends it with the statement.
-        self.handle.set_timeout(self.settings.timeout("statement_timeout"));
+        let timeout = self.derived().statement_timeout;
+        self.handle.set_timeout(timeout);
         let handle = self.handle.clone();
         let is_commit = matches!(statement.statement(), Statement::Commit { .. });
         let work = self.dispatch(statement, params.clone());
@@ -533,6 +578,25 @@ impl Session {
             self.replayable = None;
         }
         result
+    }
+
+    /// Answers a point query that has been bound before, at once and without a task. `None`: this is another
+    /// statement, or something is in the way; [`Session::execute`] runs it.
+    pub(super) fn execute_at_once(
+        &mut self,
+        statement: &Parsed,
+        params: &[ScalarValue],
+    ) -> Option<Result<Outcome>> {
+        if self.copying.is_some() || self.status() == TransactionStatus::Failed {
+            return None;
+        }
+        if let Some(t) = &mut self.transaction {
+            t.refresh();
+        }
+        let answer = self.point_read(statement, params)?;
+        self.last_is_open = false;
+        self.note_failure(answer.as_ref().err());
+        Some(answer)
     }
 
     pub(super) async fn dispatch(

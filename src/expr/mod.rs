@@ -7,5 +7,6 @@ pub mod aggregate;
 mod checked;
 pub mod eval_error;
 pub mod scalar;
+mod shift;
 
 pub use scalar::ScalarExpr;

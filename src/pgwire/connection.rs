@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use datafusion::common::ScalarValue;
 use futures::{FutureExt, StreamExt};
 use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
-use pgwire::messages::response::{self, EmptyQueryResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 use tokio_util::sync::CancellationToken;
 
-use super::codec::{Body, put, text, write_tag};
+use super::codec::{Body, Message, put, text, write_bare, write_tag};
 use super::copy::CopyEncoder;
 use super::errors::{self, Severity, protocol};
 use super::extended::Portal;
@@ -435,11 +435,13 @@ impl<'a> Connection<'a> {
 
     fn write_ready(&mut self) {
         let status = match self.session.status() {
-            TransactionStatus::Idle => response::TransactionStatus::Idle,
-            TransactionStatus::InBlock => response::TransactionStatus::Transaction,
-            TransactionStatus::Failed => response::TransactionStatus::Error,
+            TransactionStatus::Idle => b'I',
+            TransactionStatus::InBlock => b'T',
+            TransactionStatus::Failed => b'E',
         };
-        put(&ReadyForQuery::new(status), &mut self.io.out);
+        let mut message = Message::new(b'Z', &mut self.io.out);
+        message.u8(status);
+        message.end();
     }
 
     /// The end of a query cycle: everything is sent.
@@ -483,10 +485,10 @@ impl<'a> Connection<'a> {
         let token = self.watch.cancel.begin();
         let statements = caught_now(|| self.session.parse(&text))?;
         if statements.is_empty() {
-            put(&EmptyQueryResponse::new(), &mut self.io.out);
+            write_bare(b'I', &mut self.io.out);
             return Ok(());
         }
-        self.begin().await?;
+        self.begin()?;
         for statement in &statements {
             // Only the last tag waits for the commit.
             self.release();
@@ -499,18 +501,33 @@ impl<'a> Connection<'a> {
     }
 
     /// Begins an implicit transaction unless one has begun.
-    pub async fn begin(&mut self) -> Result<(), Failure> {
+    pub fn begin(&mut self) -> Result<()> {
         if !self.implicit {
             self.implicit = true;
-            self.watch.call(self.io, self.session.begin_implicit()).await?;
+            caught_now(|| self.session.begin_implicit())?;
         }
         Ok(())
+    }
+
+    /// The outcome of a statement that needs no waiting; `None`: it has to be run as a future.
+    pub fn execute_at_once(
+        &mut self,
+        statement: &ParsedStatement,
+        params: &[ScalarValue],
+    ) -> Option<Result<Outcome>> {
+        let session = &mut self.session;
+        caught_now(|| session.execute_at_once(statement, params).transpose()).transpose()
     }
 
     /// Finishes the implicit transaction, if there is one; after its commit the tag that waited for it is written.
     pub async fn finish(&mut self, ok: bool) -> Result<(), Failure> {
         if std::mem::take(&mut self.implicit) {
-            match self.watch.call(self.io, self.session.finish_implicit(ok)).await {
+            let session = &mut self.session;
+            let finished = match caught_now(|| session.finish_at_once(ok).transpose()).transpose() {
+                Some(finished) => finished.map_err(Failure::from),
+                None => self.watch.call(self.io, self.session.finish_implicit(ok)).await,
+            };
+            match finished {
                 Ok(None) => {}
                 Ok(Some(tag)) if self.held.is_any() => self.held.tag = Some(tag),
                 Ok(Some(_)) => {}
@@ -556,7 +573,10 @@ impl<'a> Connection<'a> {
         statement: &ParsedStatement,
         token: &CancellationToken,
     ) -> Result<(), Failure> {
-        let outcome = self.watch.call(self.io, self.session.execute(statement, Vec::new())).await?;
+        let outcome = match self.execute_at_once(statement, &[]) {
+            Some(outcome) => outcome?,
+            None => self.watch.call(self.io, self.session.execute(statement, Vec::new())).await?,
+        };
         match outcome {
             Outcome::Rows { columns, stream, tag } => {
                 write_row_description(&columns, &[], &mut self.io.out);
@@ -582,7 +602,7 @@ impl<'a> Connection<'a> {
                 self.copy_out(&columns, options, stream, live, token).await?
             }
             Outcome::Empty => {
-                put(&EmptyQueryResponse::new(), &mut self.io.out);
+                write_bare(b'I', &mut self.io.out);
                 return Ok(());
             }
             Outcome::Rows { .. } => return Err(Error::internal("rows where none were expected").into()),

@@ -13,13 +13,17 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use super::chunk::{Begin, Chunk};
 use super::index::{Index, NIL, Paged};
+use super::relation::Relation;
 use super::rows::{key_equal, rows_equal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Epoch;
 use crate::zset::key::hash_columns;
 
-/// Chunks are merged up to this many rows.
+/// Rows of a chunk at most.
 const MAX_CHUNK: usize = 32_768;
+/// Chunks of this many rows are left as they are: merging them further would copy every row once more, in an epoch
+/// that has to wait for it, and scans would gain little.
+const WHOLE_CHUNK: usize = 4096;
 /// This many chunks of a size class become one of the next (so at most this many copies of a row per class).
 const FANOUT: usize = 8;
 /// Rows touched per stretch of the lock.
@@ -102,6 +106,21 @@ fn hashes_over(rows: &RecordBatch, columns: &[usize]) -> Vec<u64> {
 }
 
 impl State {
+    fn new(primary: Option<Index>) -> State {
+        State {
+            chunks: Vec::new(),
+            free_chunks: Vec::new(),
+            order: Vec::new(),
+            places: Paged::new((0, 0)),
+            free_slots: Vec::new(),
+            primary,
+            secondary: Vec::new(),
+            live: 0,
+            ended: 0,
+            last_epoch: Epoch::ZERO,
+        }
+    }
+
     fn held(&self, id: u32) -> &Held {
         self.chunks[id as usize].as_ref().expect("ids in use have a chunk")
     }
@@ -229,18 +248,7 @@ impl Partition {
             if keyed { key.to_vec() } else { (0..schema.fields().len()).collect() };
         primary_columns.sort_unstable();
         primary_columns.dedup();
-        let state = State {
-            chunks: Vec::new(),
-            free_chunks: Vec::new(),
-            order: Vec::new(),
-            places: Paged::new((0, 0)),
-            free_slots: Vec::new(),
-            primary: keyed.then(|| Index::new(primary_columns.clone())),
-            secondary: Vec::new(),
-            live: 0,
-            ended: 0,
-            last_epoch: Epoch::ZERO,
-        };
+        let state = State::new(keyed.then(|| Index::new(primary_columns.clone())));
         Partition { schema, primary_columns, keyed, writer: Mutex::new(0), state: RwLock::new(state) }
     }
 
@@ -271,6 +279,37 @@ impl Partition {
             Some((rows, times)) => self.delete(&rows, &times, epoch),
             None => Ok(0),
         }
+    }
+
+    /// Rows that begin at [`Relation::HIDDEN`] begin at `epoch`.
+    pub(super) fn reveal(&self, epoch: Epoch) {
+        let _writer = self.writer.lock();
+        let mut state = self.state.write();
+        if state.last_epoch != Relation::HIDDEN {
+            return;
+        }
+        state.last_epoch = epoch;
+        for held in state.chunks.iter_mut().flatten() {
+            held.chunk = Arc::new(held.chunk.revealed(Relation::HIDDEN, epoch));
+            if held.first_end == Relation::HIDDEN {
+                held.first_end = epoch;
+            }
+        }
+    }
+
+    /// Forgets everything, if it was never revealed.
+    pub(super) fn discard_hidden(&self) {
+        let _writer = self.writer.lock();
+        let mut state = self.state.write();
+        if state.last_epoch == Relation::HIDDEN {
+            *state = State::new(self.keyed.then(|| Index::new(self.primary_columns.clone())));
+        }
+    }
+
+    /// Makes the index that finds rows to delete.
+    pub(super) fn prepare_deletes(&self) -> Result<()> {
+        let _writer = self.writer.lock();
+        self.build_primary()
     }
 
     fn insert(&self, rows: RecordBatch, epoch: Epoch) -> Result<()> {
@@ -418,12 +457,18 @@ impl Partition {
         loop {
             let run = {
                 let state = self.state.read();
-                let class = |id: &u32| state.held(*id).chunk.len().max(1).ilog2() / FANOUT.ilog2();
-                let Some(last) = state.order.last().map(class) else { return Ok(()) };
-                let run = state.order.iter().rev().take_while(|id| class(id) <= last).count();
-                let total: usize =
-                    state.order.iter().rev().take(run).map(|id| state.held(*id).chunk.len()).sum();
-                if run < FANOUT || total > MAX_CHUNK {
+                let class = |rows: usize| rows.max(1).ilog2() / FANOUT.ilog2();
+                let mut rows = state.order.iter().rev().map(|id| state.held(*id).chunk.len());
+                let Some(last) = rows.next().filter(|last| *last < WHOLE_CHUNK) else { return Ok(()) };
+                let (mut run, mut total) = (1, last);
+                for rows in rows.take_while(|rows| class(*rows) <= class(last)) {
+                    if total + rows > MAX_CHUNK {
+                        break;
+                    }
+                    run += 1;
+                    total += rows;
+                }
+                if run < FANOUT {
                     return Ok(());
                 }
                 state.order.len() - run..state.order.len()

@@ -45,6 +45,9 @@ pub struct Relation {
 }
 
 impl Relation {
+    /// The epoch at which rows begin that nobody may see yet: no reader looks so late.
+    pub const HIDDEN: Epoch = Epoch(Epoch::MAX.0 - 1);
+
     /// An empty relation. `key` are the columns of its unique key, if it has one; `name` is for messages.
     pub fn new(name: &str, schema: SchemaRef, key: Vec<usize>, partitions: usize) -> Relation {
         let partitions = (0..partitions.max(1)).map(|_| Partition::new(schema.clone(), &key)).collect();
@@ -94,6 +97,22 @@ impl Relation {
             )));
         }
         Ok(())
+    }
+
+    /// What has been applied at [`Relation::HIDDEN`] begins at `epoch`; what ended there never was.
+    pub fn reveal(&self, epoch: Epoch) {
+        self.partitions.iter().for_each(|p| p.reveal(epoch));
+    }
+
+    /// Throws everything away that was applied at [`Relation::HIDDEN`] and not revealed.
+    pub fn discard_hidden(&self) {
+        self.partitions.iter().for_each(Partition::discard_hidden);
+    }
+
+    /// Builds the index that deletes need, if it is not there. It comes by itself with the first delete, and takes its
+    /// time if there are many rows by then.
+    pub fn build_primary_index(&self) -> Result<()> {
+        self.partitions.iter().try_for_each(Partition::prepare_deletes)
     }
 
     fn partition(&self, partition: usize) -> Result<&Partition> {

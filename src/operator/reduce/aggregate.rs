@@ -119,6 +119,12 @@ impl Aggregate {
         if self.state.is_none() && matches!(self.counts, Counts::Rows) {
             return Ok(());
         }
+        if let (None, None, Counts::Own(counts), Some(mask)) =
+            (&self.set, &self.state, &mut self.counts, &selection)
+        {
+            count_selected(counts, slots, weights, mask);
+            return Ok(());
+        }
         // count(*) with a filter has no argument: any column of the right length will do.
         let mut values = match self.call.argument.or(self.call.filter) {
             Some(column) => Arc::clone(&columns[column]),
@@ -220,6 +226,23 @@ impl Aggregate {
     pub fn bytes(&self) -> usize {
         let counts = if let Counts::Own(counts) = &self.counts { counts.bytes() } else { 0 };
         counts + self.set.as_ref().map_or(0, ValueSet::bytes) + self.state.as_ref().map_or(0, |s| s.bytes())
+    }
+}
+
+/// Adds the weight of each selected row to the count of its group, without a branch for what is selected.
+fn count_selected(counts: &mut Slab<i64>, slots: &[u32], weights: Option<&[i64]>, mask: &BooleanBuffer) {
+    match weights {
+        None => {
+            for (slot, selected) in slots.iter().zip(mask.iter()) {
+                *counts.get_mut(*slot) += i64::from(selected);
+            }
+        }
+        Some(weights) => {
+            for ((slot, weight), selected) in slots.iter().zip(weights).zip(mask.iter()) {
+                let count = counts.get_mut(*slot);
+                *count = count.saturating_add(*weight * i64::from(selected));
+            }
+        }
     }
 }
 

@@ -728,7 +728,7 @@ impl Resolver<'_> {
             _ => value,
         };
         let value = if value.unknown() { self.settle_operand(value, PgType::TEXT)? } else { value };
-        let element = value.pg();
+        let element = if value.unknown() { PgType::TEXT } else { value.pg() };
         let array_type = array.known();
         let (value, array) = match array_type {
             None => {

@@ -43,8 +43,8 @@ fn plain_like(pattern: &Expr, given: &Option<ValueWithSpan>) -> bool {
 pub fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
     Ok(Some(match expr {
         Expr::Like { negated, any, expr, pattern, escape_char } => {
-            if *any {
-                return Ok(None);
+            if let Some(quantified) = like_quantified(*negated, *any, expr, pattern, "~~") {
+                return Ok(Some(quantified));
             }
             if plain_like(pattern, escape_char) {
                 return Ok(None);
@@ -53,7 +53,10 @@ pub fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             negate(call("like_escape", args), *negated)
         }
         Expr::ILike { negated, any, expr, pattern, escape_char } => {
-            if *any || plain_like(pattern, escape_char) {
+            if let Some(quantified) = like_quantified(*negated, *any, expr, pattern, "~~*") {
+                return Ok(Some(quantified));
+            }
+            if plain_like(pattern, escape_char) {
                 return Ok(None);
             }
             let args = vec![expr.as_ref().clone(), pattern.as_ref().clone(), escape(escape_char)];
@@ -93,12 +96,42 @@ pub fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             }
             call("overlaps", l.iter().chain(r).cloned().collect())
         }
+        Expr::Value(v) => {
+            let Value::UnicodeStringLiteral(text) = &v.value else { return Ok(None) };
+            string(text.clone())
+        }
+        Expr::Substring { expr, substring_from: Some(from), substring_for, shorthand: true, .. } => {
+            let mut args = vec![expr.as_ref().clone(), from.as_ref().clone()];
+            args.extend(substring_for.as_deref().cloned());
+            call("substr", args)
+        }
         Expr::Function(f) => return named_arguments(f),
         Expr::UnaryOp { op: UnaryOperator::PGSquareRoot, expr } => call("sqrt", vec![expr.as_ref().clone()]),
         Expr::UnaryOp { op: UnaryOperator::PGCubeRoot, expr } => call("cbrt", vec![expr.as_ref().clone()]),
         Expr::UnaryOp { op: UnaryOperator::PGAbs, expr } => call("abs", vec![expr.as_ref().clone()]),
         _ => return Ok(None),
     }))
+}
+
+/// `x LIKE ANY (array)` and `x LIKE ALL (array)`.
+fn like_quantified(negated: bool, any: bool, value: &Expr, pattern: &Expr, op: &str) -> Option<Expr> {
+    let op = if negated { format!("!{op}") } else { op.to_string() };
+    let (name, array) = match pattern {
+        Expr::Function(f) => {
+            let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold)?;
+            let FunctionArguments::List(list) = &f.args else { return None };
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(array))] = list.args.as_slice() else { return None };
+            match name.as_str() {
+                "any" | "some" => ("any_op", array),
+                "all" => ("all_op", array),
+                _ if any => ("any_op", pattern),
+                _ => return None,
+            }
+        }
+        pattern if any => ("any_op", pattern),
+        _ => return None,
+    };
+    Some(call(name, vec![string(op), value.clone(), array.clone()]))
 }
 
 /// `make_interval(days => 10)`: named arguments in their places.

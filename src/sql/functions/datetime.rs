@@ -5,16 +5,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringArray,
     TimestampMicrosecondArray,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano,
+    DataType, Date32Type, Field, Float64Type, Int32Type, IntervalMonthDayNano,
     IntervalMonthDayNanoType, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, Volatility, lit};
 
 use super::{DfResult, as_arrays, df_error, from_array, native, native_with};
@@ -54,16 +54,20 @@ pub fn view_now() -> Expr {
 /// extract(field from value): numeric; date_part gives the same as float8.
 pub fn extract(field: &str, value: Expr, data_type: &DataType) -> Result<Expr> {
     let name = field.to_lowercase();
+    let type_name = PgType::from_arrow(data_type).sql_name();
     let part = Part::parse(&name).ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidParameter,
-            format!("unit \"{name}\" not recognized for type {}", PgType::from_arrow(data_type).sql_name()),
-        )
+        Error::new(ErrorKind::InvalidParameter, format!("unit \"{name}\" not recognized for type {type_name}"))
     })?;
-    let fraction = matches!(part, Part::Second | Part::Milliseconds)
-        || part == Part::Epoch && !matches!(data_type, DataType::Date32)
-        || part == Part::Julian && !matches!(data_type, DataType::Date32);
-    let result = DataType::Decimal128(38, if fraction { 6 } else { 0 });
+    if !part.is_of(data_type) {
+        return Err(Error::unsupported(format!("unit \"{name}\" not supported for type {type_name}")));
+    }
+    let scale = match part {
+        Part::Milliseconds => 3,
+        Part::Second => 6,
+        Part::Epoch | Part::Julian if !matches!(data_type, DataType::Date32) => 6,
+        _ => 0,
+    };
+    let result = DataType::Decimal128(38, scale);
     Ok(native(format!("extract_{name}"), result, EXTRACT, vec![value, lit(name)]))
 }
 
@@ -86,6 +90,9 @@ enum Part {
     Month,
     Quarter,
     Second,
+    Timezone,
+    TimezoneHour,
+    TimezoneMinute,
     Week,
     Year,
 }
@@ -93,35 +100,60 @@ enum Part {
 impl Part {
     fn parse(name: &str) -> Option<Part> {
         Some(match name {
-            "century" | "centuries" => Part::Century,
-            "day" | "days" => Part::Day,
-            "decade" | "decades" => Part::Decade,
+            "century" | "centuries" | "c" | "cent" => Part::Century,
+            "day" | "days" | "d" => Part::Day,
+            "decade" | "decades" | "dec" | "decs" => Part::Decade,
             "dow" => Part::Dow,
             "doy" => Part::Doy,
             "epoch" => Part::Epoch,
-            "hour" | "hours" => Part::Hour,
+            "hour" | "hours" | "h" | "hr" | "hrs" => Part::Hour,
             "isodow" => Part::Isodow,
             "isoyear" => Part::Isoyear,
             "julian" => Part::Julian,
-            "microseconds" | "microsecond" => Part::Microseconds,
-            "millennium" | "millenniums" => Part::Millennium,
-            "milliseconds" | "millisecond" => Part::Milliseconds,
-            "minute" | "minutes" => Part::Minute,
-            "month" | "months" => Part::Month,
-            "quarter" => Part::Quarter,
-            "second" | "seconds" => Part::Second,
-            "week" | "weeks" => Part::Week,
-            "year" | "years" => Part::Year,
+            "microseconds" | "microsecond" | "us" | "usec" | "usecs" => Part::Microseconds,
+            "millennium" | "millenniums" | "millennia" | "mil" | "mils" => Part::Millennium,
+            "milliseconds" | "millisecond" | "ms" | "msec" | "msecs" => Part::Milliseconds,
+            "minute" | "minutes" | "m" | "min" | "mins" => Part::Minute,
+            "month" | "months" | "mon" | "mons" => Part::Month,
+            "quarter" | "qtr" => Part::Quarter,
+            "second" | "seconds" | "s" | "sec" | "secs" => Part::Second,
+            "timezone" => Part::Timezone,
+            "timezone_hour" | "timezone_h" => Part::TimezoneHour,
+            "timezone_minute" | "timezone_m" => Part::TimezoneMinute,
+            "week" | "weeks" | "w" => Part::Week,
+            "year" | "years" | "y" | "yr" | "yrs" => Part::Year,
             _ => return None,
         })
+    }
+
+    /// Whether values of the type have it.
+    fn is_of(self, t: &DataType) -> bool {
+        use Part::*;
+        let time = matches!(self, Hour | Minute | Second | Milliseconds | Microseconds | Epoch);
+        let zone = matches!(self, Timezone | TimezoneHour | TimezoneMinute);
+        match t {
+            DataType::Date32 => !zone && (!time || self == Epoch),
+            DataType::Time64(_) => time,
+            DataType::Interval(_) => !zone && !matches!(self, Dow | Doy | Isodow | Isoyear | Julian | Week),
+            DataType::Timestamp(_, None) => !zone,
+            _ => true,
+        }
+    }
+
+    /// Whether it grows with time for ever.
+    fn is_monotonic(self) -> bool {
+        use Part::*;
+        matches!(self, Century | Decade | Epoch | Isoyear | Julian | Millennium | Year)
     }
 
     /// The part of a moment, times 10^6.
     fn of(self, t: NaiveDateTime) -> i64 {
         let year = i64::from(t.year());
+        // Before Christ years count backwards from 1.
+        let shown = if year > 0 { year } else { year - 1 };
         let micros = i64::from(t.nanosecond() / 1000);
         let whole = match self {
-            Part::Century => (year + 99).div_euclid(100),
+            Part::Century => if year > 0 { (year + 99) / 100 } else { -((99 - shown) / 100) },
             Part::Day => i64::from(t.day()),
             Part::Decade => year.div_euclid(10),
             Part::Dow => i64::from(t.weekday().num_days_from_sunday()),
@@ -129,20 +161,24 @@ impl Part {
             Part::Epoch => return t.and_utc().timestamp_micros(),
             Part::Hour => i64::from(t.hour()),
             Part::Isodow => i64::from(t.weekday().number_from_monday()),
-            Part::Isoyear => i64::from(t.iso_week().year()),
+            Part::Isoyear => {
+                let iso = i64::from(t.iso_week().year());
+                if iso > 0 { iso } else { iso - 1 }
+            }
             Part::Julian => {
                 let days = t.and_utc().timestamp_micros().div_euclid(DAY) + 2_440_588;
                 return days * SECOND + t.and_utc().timestamp_micros().rem_euclid(DAY) / 86_400;
             }
             Part::Microseconds => i64::from(t.second()) * SECOND + micros,
-            Part::Millennium => (year + 999).div_euclid(1000),
+            Part::Millennium => if year > 0 { (year + 999) / 1000 } else { -((999 - shown) / 1000) },
             Part::Milliseconds => return (i64::from(t.second()) * SECOND + micros) * 1000,
             Part::Minute => i64::from(t.minute()),
             Part::Month => i64::from(t.month()),
             Part::Quarter => i64::from(t.month0() / 3 + 1),
             Part::Second => return i64::from(t.second()) * SECOND + micros,
             Part::Week => i64::from(t.iso_week().week()),
-            Part::Year => year,
+            Part::Timezone | Part::TimezoneHour | Part::TimezoneMinute => 0,
+            Part::Year => shown,
         };
         whole * SECOND
     }
@@ -187,7 +223,7 @@ const EXTRACT: super::Kernel = |args, result| {
     let DataType::Decimal128(_, scale) = result else {
         return Err(df_error(Error::internal("extract is not numeric")));
     };
-    let divisor = if *scale == 0 { SECOND } else { 1 };
+    let divisor = 10i64.pow(6 - u32::from(scale.unsigned_abs().min(6)));
     let scaled = |v: i64| i128::from(v / divisor);
     let unsupported = || {
         df_error(Error::unsupported(format!(
@@ -195,49 +231,42 @@ const EXTRACT: super::Kernel = |args, result| {
             PgType::from_arrow(array.data_type()).sql_name()
         )))
     };
+    // Of infinity only the parts that grow for ever have a value, and that is infinite.
+    let infinite = || -> DfResult<Option<i128>> {
+        if part.is_monotonic() {
+            return Err(df_error(Error::unsupported("numeric infinity is not supported")));
+        }
+        Ok(None)
+    };
     let out: Decimal128Array = match array.data_type() {
         DataType::Date32 => array
             .as_primitive::<Date32Type>()
-            .try_unary(|d| moment(i64::from(d) * DAY).map(|t| scaled(part.of(t))))?,
+            .iter()
+            .map(|d| match d {
+                None => Ok(None),
+                Some(i32::MAX | i32::MIN) => infinite(),
+                Some(d) => moment(i64::from(d) * DAY).map(|t| Some(scaled(part.of(t)))),
+            })
+            .collect::<DfResult<_>>()?,
         DataType::Time64(TimeUnit::Microsecond) => array
             .as_primitive::<Time64MicrosecondType>()
             .try_unary(|t| moment(t).map(|t| scaled(part.of(t))))?,
         DataType::Interval(_) => array
             .as_primitive::<IntervalMonthDayNanoType>()
             .try_unary(|v| part.of_interval(v).map(scaled).ok_or_else(unsupported))?,
-        _ => {
-            let micros = arrow::compute::cast(&array, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
-            micros
-                .as_primitive::<TimestampMicrosecondType>()
-                .try_unary(|t| moment(t).map(|t| scaled(part.of(t))))?
-        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => array
+            .as_primitive::<TimestampMicrosecondType>()
+            .iter()
+            .map(|t| match t {
+                None => Ok(None),
+                Some(i64::MAX | i64::MIN) => infinite(),
+                Some(t) => moment(t).map(|t| Some(scaled(part.of(t)))),
+            })
+            .collect::<DfResult<_>>()?,
+        other => return Err(df_error(Error::internal(format!("extract from {other}")))),
     };
     from_array(Arc::new(out.with_data_type(result.clone())), scalar)
 };
-
-/// date_trunc(unit, timestamp).
-pub fn date_trunc(mut args: Vec<Expr>, fields: &[FieldRef], time_zone: &str) -> Result<Expr> {
-    const PLAIN: [&str; 10] = [
-        "microseconds", "milliseconds", "second", "minute", "hour", "day", "week", "month", "quarter", "year",
-    ];
-    let zoned = fields.get(1).is_some_and(|f| PgType::of_field(f) == PgType::TIMESTAMPTZ);
-    if let Some(Expr::Literal(unit, _)) = args.first()
-        && let Some(unit) = unit.try_as_str().flatten()
-        && PLAIN.contains(&unit.to_lowercase().as_str())
-        && (!zoned || time_zone == "UTC")
-    {
-        return Ok(Expr::ScalarFunction(ScalarFunction::new_udf(
-            datafusion::functions::datetime::date_trunc(),
-            args,
-        )));
-    }
-    Ok(if zoned {
-        args.push(lit(time_zone));
-        native("date_trunc", PgType::TIMESTAMPTZ.arrow(), super::times::trunc_timestamptz, args)
-    } else {
-        native("date_trunc", PgType::TIMESTAMP.arrow(), super::times::trunc_timestamp, args)
-    })
-}
 
 /// date - date: days.
 pub fn date_difference(left: Expr, right: Expr) -> Expr {
@@ -265,7 +294,10 @@ pub fn date_shift(date: Expr, days: Expr, minus: bool) -> Expr {
             arrays[0].as_primitive::<Date32Type>(),
             arrays[1].as_primitive::<Int32Type>(),
             |d, n| {
-                op(d, n).ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(overflow("date"))))
+                if matches!(d, i32::MAX | i32::MIN) {
+                    return Ok(d);
+                }
+                op(d, n).filter(|d| (-2_440_588..=2_145_042_905).contains(d)).ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(overflow("date"))))
             },
         )?;
         from_array(Arc::new(out), scalar)

@@ -81,6 +81,20 @@ fn get_index_text(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Colu
         out.append_option(text::element(v, i.into()).and_then(as_text)))
 }
 
+/// A scalar counts as an array of itself.
+fn scalar_element<'a>(v: &'a str, i: i32) -> Option<&'a str> {
+    if kind(v).is_container() { text::element(v, i.into()) } else { matches!(i, 0 | -1).then_some(v) }
+}
+
+fn get_index_binary(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    rows!(args, result, out = StringBuilder::new(), (v: Text, i: Int4) out.append_option(scalar_element(v, i)))
+}
+
+fn get_index_text_binary(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    rows!(args, result, out = StringBuilder::new(), (v: Text, i: Int4)
+        out.append_option(scalar_element(v, i).and_then(as_text)))
+}
+
 fn get_path(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
     rows!(args, result, out = StringBuilder::new(), (v: Text, p: List) {
         out.append_option(Path { array: p }.find(v));
@@ -511,8 +525,8 @@ fn pretty(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValu
     })
 }
 
-/// jsonb_object(text[]) and jsonb_object(keys, values).
-fn object_of_texts(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+/// jsonb_object(text[]), jsonb_object(keys, values) and the same of json.
+fn object_of_texts(args: &ScalarFunctionArgs, result: &DataType, binary: bool) -> DfResult<ColumnarValue> {
     let two = args.args.len() == 2;
     let columns = Columns::new(args)?;
     if let Some(null) = columns.all_null(result)? {
@@ -557,7 +571,11 @@ fn object_of_texts(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Col
             }
         }
         buffer.clear();
-        object.write(&mut buffer);
+        if binary {
+            object.write(&mut buffer);
+        } else {
+            object.write_as_given(&mut buffer);
+        }
         out.append_value(&buffer);
     }
     columns.finish(std::sync::Arc::new(out.finish()), result)
@@ -568,7 +586,12 @@ pub fn order_key(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Colum
     let mut buffer = Vec::new();
     rows!(args, result, out = BinaryBuilder::new(), (v: Text) {
         buffer.clear();
-        write_order_key(v, &mut buffer);
+        // For historical reasons an empty array comes before everything else, but only at the top.
+        if v == "[]" {
+            buffer.push(0);
+        } else {
+            write_order_key(v, &mut buffer);
+        }
         out.append_value(&buffer);
     })
 }
@@ -636,13 +659,8 @@ pub fn scalar_text(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Col
             Kind::Number if wanted != "boolean" => v,
             Kind::Bool if wanted == "boolean" => v,
             other => {
-                let noun = match other {
-                    Kind::Array | Kind::Object => format!("{} to type {wanted}", other.name()),
-                    Kind::Number => format!("numeric to type {wanted}"),
-                    _ => format!("{} to type {wanted}", other.name()),
-                };
-                let noun = if other.is_container() { noun } else { noun };
-                Err(invalid(format!("cannot cast jsonb {noun}")))?;
+                let noun = if other == Kind::Number { "numeric" } else { other.name() };
+                Err(invalid(format!("cannot cast jsonb {noun} to type {wanted}")))?;
                 v
             }
         };
@@ -655,11 +673,11 @@ pub const SPECS: &[Spec] = &[
     ("->(json,text)->json", Native(get_key), "member of an object"),
     ("->(jsonb,text)->jsonb", Native(get_key), "member of an object"),
     ("->(json,int4)->json", Native(get_index), "element of an array, from 0, negative from the end"),
-    ("->(jsonb,int4)->jsonb", Native(get_index), "element of an array, from 0, negative from the end"),
+    ("->(jsonb,int4)->jsonb", Native(get_index_binary), "element of an array, from 0, negative from the end"),
     ("->>(json,text)->text", Native(get_key_text), "member of an object as text"),
     ("->>(jsonb,text)->text", Native(get_key_text), "member of an object as text"),
     ("->>(json,int4)->text", Native(get_index_text), "element of an array as text"),
-    ("->>(jsonb,int4)->text", Native(get_index_text), "element of an array as text"),
+    ("->>(jsonb,int4)->text", Native(get_index_text_binary), "element of an array as text"),
     ("#>(json,_text)->json", Native(get_path), "value at a path"),
     ("#>(jsonb,_text)->jsonb", Native(get_path), "value at a path"),
     ("#>>(json,_text)->text", Native(get_path_text), "value at a path as text"),
@@ -708,8 +726,10 @@ pub const SPECS: &[Spec] = &[
     ("jsonb_strip_nulls(jsonb)->jsonb", Native(|a, t| strip(a, t, " ")), "without members that are null"),
     ("json_strip_nulls(json)->json", Native(|a, t| strip(a, t, "")), "without members that are null"),
     ("jsonb_pretty(jsonb)->text", Native(pretty), "indented text"),
-    ("jsonb_object(_text)->jsonb", Native(object_of_texts), "object of keys and values in turn"),
-    ("jsonb_object(_text,_text)->jsonb", Native(object_of_texts), "object of keys and values"),
+    ("jsonb_object(_text)->jsonb", Native(|a, t| object_of_texts(a, t, true)), "object of keys and values in turn"),
+    ("jsonb_object(_text,_text)->jsonb", Native(|a, t| object_of_texts(a, t, true)), "object of keys and values"),
+    ("json_object(_text)->json", Native(|a, t| object_of_texts(a, t, false)), "object of keys and values in turn"),
+    ("json_object(_text,_text)->json", Native(|a, t| object_of_texts(a, t, false)), "object of keys and values"),
 ];
 
 #[cfg(test)]

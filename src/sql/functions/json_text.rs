@@ -402,6 +402,20 @@ impl<'a> ObjectBuilder<'a> {
         self.members.push((key.into(), value.into()));
     }
 
+    /// Writes the object as `json`: members in the order in which they were set.
+    pub fn write_as_given(self, out: &mut String) {
+        out.push('{');
+        for (i, (key, value)) in self.members.iter().enumerate() {
+            if i > 0 {
+                out.push_str(", ");
+            }
+            write_string(key, out);
+            out.push_str(" : ");
+            out.push_str(value);
+        }
+        out.push('}');
+    }
+
     /// Writes the object.
     pub fn write(mut self, out: &mut String) {
         self.members.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));

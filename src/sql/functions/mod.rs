@@ -16,12 +16,14 @@ pub mod json_text;
 pub mod kernel;
 pub mod operators;
 pub mod pattern;
+pub mod periods;
 pub mod regexps;
 pub mod registry;
 pub mod strings;
 pub mod texts;
 pub mod times;
 pub mod to_char;
+pub mod to_char_number;
 pub mod windows;
 
 use std::fmt;

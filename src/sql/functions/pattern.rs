@@ -409,6 +409,9 @@ pub fn like(text: &str, pattern: &str, escape: Option<char>, ignore_case: bool) 
             None => false,
             Some(c) if Some(c) == escape => {
                 let Some(literal) = rest.next() else {
+                    if t.as_str().is_empty() {
+                        return Ok(false);
+                    }
                     return Err(Error::new(
                         ErrorKind::InvalidEscape,
                         "LIKE pattern must not end with escape character",

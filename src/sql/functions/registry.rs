@@ -14,7 +14,9 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ScalarUDF, Volatility, lit};
 
 use super::cast::{CastContext, cast_context};
-use super::{Kernel, arrays, json, json_build, native_with, regexps, strings, texts, times, to_char};
+use super::{Kernel, arrays, json, json_build, native_with, regexps, strings, texts, times, to_char,
+    to_char_number,
+};
 use crate::error::Result;
 use crate::sql::types::pg_type_by_name;
 use crate::types::{PgType, oid};
@@ -134,6 +136,7 @@ pub fn all_specs() -> impl Iterator<Item = &'static Spec> {
         regexps::SPECS,
         times::SPECS,
         to_char::SPECS,
+        to_char_number::SPECS,
         json::SPECS,
         json_build::SPECS,
         arrays::SPECS,

@@ -124,23 +124,6 @@ fn strpos_bytes(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Column
     })
 }
 
-/// split_part(text, delimiter, n): from the end when n is negative.
-fn split_part(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    rows!(args, result, out = StringBuilder::new(), (t: Text, delimiter: Text, n: Int4) {
-        if n == 0 {
-            Err(invalid("field position must not be zero"))?;
-        }
-        let place = (n.unsigned_abs() - 1) as usize;
-        out.append_value(if delimiter.is_empty() {
-            if place == 0 { t } else { "" }
-        } else if n > 0 {
-            t.split(delimiter).nth(place).unwrap_or("")
-        } else {
-            t.rsplit(delimiter).nth(place).unwrap_or("")
-        });
-    })
-}
-
 fn chr(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
     rows!(args, result, out = StringBuilder::new(), (n: Int4) {
         if n == 0 {
@@ -775,6 +758,21 @@ fn concat_bytes(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Column
     })
 }
 
+fn bpchar_length(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    rows!(args, result, out = Int32Builder::new(), (t: Text)
+        out.append_value(t.trim_end_matches(' ').chars().count() as i32))
+}
+
+fn null_count(args: &ScalarFunctionArgs, result: &DataType, nulls: bool) -> DfResult<ColumnarValue> {
+    let columns = Columns::new(args)?;
+    let mut out = Int32Builder::with_capacity(columns.rows);
+    for row in 0..columns.rows {
+        let null = |i: &usize| columns.array(*i).data_type().is_null() || columns.is_null_at(*i, row);
+        out.append_value((0..columns.len()).filter(|i| null(i) == nulls).count() as i32);
+    }
+    columns.finish(Arc::new(out.finish()), result)
+}
+
 fn reverse(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
     let mut buffer = String::new();
     rows!(args, result, out = StringBuilder::new(), (t: Text) {
@@ -852,7 +850,7 @@ pub const SPECS: &[Spec] = &[
     ("ltrim(bytea,bytea)->bytea", Native(|a, t| trim_bytes(a, t, true, false)), "without these bytes at the beginning"),
     ("rtrim(bytea,bytea)->bytea", Native(|a, t| trim_bytes(a, t, false, true)), "without these bytes at the end"),
     ("replace(text,text,text)->text", Native(replace), "with one text replaced by another"),
-    ("split_part(text,text,int4)->text", Native(split_part), "the n-th part, from the end if negative"),
+    ("split_part(text,text,int4)->text", Native(strings::split_part), "the n-th part, from the end if negative"),
     ("starts_with(text,text)->bool", Native(starts_with), "whether it begins with the other"),
     ("^@(text,text)->bool", Native(starts_with), "begins with"),
     ("ascii(text)->int4", Native(ascii), "code of the first character"),
@@ -874,7 +872,9 @@ pub const SPECS: &[Spec] = &[
     ("rpad(text,int4)->text", Native(strings::rpad), "filled with spaces on the right"),
     ("rpad(text,int4,text)->text", Native(strings::rpad), "filled on the right"),
     ("length(text)->int4", Df(unicode::character_length), "characters"),
+    ("length(bpchar)->int4", Native(bpchar_length), "characters without blanks at the end"),
     ("length(bytea)->int4", Native(strings::byte_length), "bytes"),
+    ("char_length(bpchar)->int4", Native(bpchar_length), "characters without blanks at the end"),
     ("char_length(text)->int4", Df(unicode::character_length), "characters"),
     ("character_length(text)->int4", Df(unicode::character_length), "characters"),
     ("left(text,int4)->text", Native(left), "the first characters, or all but the last"),
@@ -918,6 +918,8 @@ pub const SPECS: &[Spec] = &[
     ("set_bit(bytea,int8,int4)->bytea", Native(set_bit), "with a bit set"),
     ("bit_count(bytea)->int8", Native(bit_count), "bits that are set"),
     ("||(bytea,bytea)->bytea", Native(concat_bytes), "concatenates"),
+    ("num_nulls(any...)->int4", Native(|a, t| null_count(a, t, true)), "number of arguments that are NULL"),
+    ("num_nonnulls(any...)->int4", Native(|a, t| null_count(a, t, false)), "number of arguments that are not NULL"),
     ("parse_ident(text)->_text", Native(parse_ident), "parts of a qualified name"),
 ];
 

@@ -16,7 +16,7 @@ use super::kernel::rows;
 use super::registry::Build::{Native, With, Zoned};
 use super::registry::Spec;
 use super::to_char::Zones;
-use super::{DfResult, datetime};
+use super::{DfResult, datetime, periods};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{civil_from_days, days_from_civil};
 
@@ -54,6 +54,9 @@ pub fn zone(name: &str) -> Result<Tz> {
         Error::new(ErrorKind::InvalidParameter, format!("time zone \"{name}\" not recognized"))
     };
     let lower = name.trim().to_ascii_lowercase();
+    if lower == "utc" || lower == "gmt" || lower == "zulu" || lower == "z" {
+        return "UTC".parse().map_err(|_| unknown());
+    }
     if let Some((_, offset)) = ABBREVIATIONS.iter().find(|(n, _)| *n == lower) {
         return fixed(*offset).ok_or_else(unknown);
     }
@@ -360,8 +363,7 @@ fn unit(name: &str, type_name: &str) -> Result<Unit> {
         "decade" | "decades" | "dec" | "decs" => Unit::Months(120),
         "century" | "centuries" | "c" | "cent" => Unit::Months(1200),
         "millennium" | "millennia" | "mil" | "mils" | "millenniums" => Unit::Months(12_000),
-        known @ ("dow" | "doy" | "epoch" | "isodow" | "isoyear" | "julian" | "timezone" | "timezone_hour"
-        | "timezone_minute") => {
+        known @ ("timezone" | "timezone_hour" | "timezone_minute") => {
             return Err(Error::unsupported(format!("unit \"{known}\" not supported for type {type_name}")));
         }
         _ => {
@@ -394,19 +396,39 @@ fn cut(local: i64, unit: Unit) -> i64 {
     }
 }
 
+/// The unit of the last row.
+#[derive(Default)]
+struct Units {
+    last: Option<(String, Unit)>,
+}
+
+impl Units {
+    fn get(&mut self, name: &str, type_name: &str) -> Result<Unit> {
+        match &self.last {
+            Some((n, unit)) if n == name => Ok(*unit),
+            _ => {
+                let found = unit(name, type_name)?;
+                self.last = Some((name.to_string(), found));
+                Ok(found)
+            }
+        }
+    }
+}
+
 /// date_trunc(unit, timestamp).
 pub fn trunc_timestamp(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    let mut units = Units::default();
     rows!(args, result, out = TimestampMicrosecondBuilder::new(), (name: Text, t: Moment) {
-        let unit = unit(name, "timestamp without time zone")?;
+        let unit = units.get(name, "timestamp without time zone")?;
         out.append_value(if infinite(t) { t } else { cut(t, unit) });
     })
 }
 
 /// date_trunc(unit, timestamptz, zone).
 pub fn trunc_timestamptz(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    let mut zones = Zones::default();
+    let (mut zones, mut units) = (Zones::default(), Units::default());
     rows!(args, result, out = TimestampMicrosecondBuilder::new(), (name: Text, t: Moment, z: Text) {
-        let unit = unit(name, "timestamp with time zone")?;
+        let unit = units.get(name, "timestamp with time zone")?;
         out.append_value(if infinite(t) {
             t
         } else if let Unit::Micros(_) = unit {
@@ -429,28 +451,6 @@ fn trunc_interval(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Colu
             Unit::Week => Err(Error::unsupported("unit \"week\" not supported for type interval")
                 .with_detail("Months usually have fractional weeks."))?,
             Unit::Months(n) => IntervalMonthDayNano::new((i64::from(v.months) / n * n) as i32, 0, 0),
-        });
-    })
-}
-
-/// date_bin(stride, timestamp, origin).
-pub fn date_bin(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    rows!(args, result, out = TimestampMicrosecondBuilder::new(), (stride: Span, t: Moment, origin: Moment) {
-        if stride.months != 0 {
-            Err(Error::unsupported("timestamps cannot be binned into intervals containing months or years"))?;
-        }
-        let stride = i64::from(stride.days) * DAY + stride.nanoseconds / 1000;
-        if stride <= 0 {
-            Err(Error::new(ErrorKind::DatetimeOverflow, "stride must be greater than zero"))?;
-        }
-        if infinite(origin) {
-            Err(Error::new(ErrorKind::DatetimeOverflow, "origin out of range"))?;
-        }
-        out.append_value(if infinite(t) {
-            t
-        } else {
-            let from = t.checked_sub(origin).ok_or_else(|| overflow("interval"))?;
-            t - from.rem_euclid(stride)
         });
     })
 }
@@ -573,12 +573,12 @@ pub fn scale_interval(args: &ScalarFunctionArgs, result: &DataType, divide: bool
 
 /// The functions with their signatures.
 pub const SPECS: &[Spec] = &[
-    ("date_trunc(text,ts)->timestamp", With(datetime::date_trunc), "cut at a unit"),
-    ("date_trunc(text,tstz)->timestamptz", With(datetime::date_trunc), "cut at a unit of the session's time zone"),
+    ("date_trunc(text,ts)->timestamp", With(periods::date_trunc), "cut at a unit"),
+    ("date_trunc(text,tstz)->timestamptz", With(periods::date_trunc), "cut at a unit of the session's time zone"),
     ("date_trunc(text,tstz,text)->timestamptz", Native(trunc_timestamptz), "cut at a unit of a time zone"),
     ("date_trunc(text,interval)->interval", Native(trunc_interval), "cut at a unit"),
-    ("date_bin(interval,ts,ts)->timestamp", Native(date_bin), "begin of the bin of this width"),
-    ("date_bin(interval,tstz,tstz)->timestamptz", Native(date_bin), "begin of the bin of this width"),
+    ("date_bin(interval,ts,ts)->timestamp", With(periods::date_bin), "begin of the bin of this width"),
+    ("date_bin(interval,tstz,tstz)->timestamptz", With(periods::date_bin), "begin of the bin of this width"),
     ("age(ts,ts)->interval", Native(datetime::age), "years, months and days between"),
     ("age(tstz,tstz)->interval", Native(datetime::age), "years, months and days between"),
     ("make_date(int4,int4,int4)->date", Native(make_date), "of year, month and day"),

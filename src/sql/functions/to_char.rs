@@ -3,15 +3,17 @@
 //! Boundary: templates and calendar fields; numbers are formatted in [`super::to_char_number`].
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
-use arrow::array::{Date32Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{Date32Builder, StringArray, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, IntervalMonthDayNano};
 use chrono::{Offset, TimeZone};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
-use super::DfResult;
-use super::kernel::rows;
+use super::kernel::{Columns, Moment, Text, rows};
+use super::{DfResult, df_error};
 use super::registry::Build::{Native, Zoned};
 use super::registry::Spec;
 use crate::error::{Error, ErrorKind, Result};
@@ -192,7 +194,9 @@ fn parse(template: &str) -> Vec<Part> {
         loop {
             match body.get(..2) {
                 Some("FM" | "fm") => fill = false,
-                Some("TM" | "tm" | "FX" | "fx") => {}
+                // Translated names are not filled either.
+                Some("TM" | "tm") => fill = false,
+                Some("FX" | "fx") => {}
                 _ => break,
             }
             body = &body[2..];
@@ -558,23 +562,47 @@ fn infinite(micros: i64) -> bool {
 
 /// to_char(timestamp, template).
 pub fn of_timestamp(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    let columns = Columns::new(args)?;
+    if let Some(null) = columns.all_null(result)? {
+        return Ok(null);
+    }
+    let (times, texts) = (Moment::of(&columns, 0)?, Text::of(&columns, 1)?);
+    let mut bytes: Vec<u8> = Vec::with_capacity(columns.rows * 10);
+    let mut offsets = Vec::with_capacity(columns.rows + 1);
+    offsets.push(0_i32);
+    let mut valid = Vec::with_capacity(columns.rows);
     let mut templates = Templates::default();
-    // Rows of one time come together, and most templates show days: the last text is often the next one.
-    let (mut last, mut buffer): (Option<(i64, String)>, String) = (None, String::new());
-    rows!(args, result, out = StringBuilder::new(), (t: Moment, template: Text) {
-        if infinite(t) || template.is_empty() {
-            out.append_null();
-            return Ok(());
+    // Rows of one time come together, and most templates show days: the last text is often the next one. It holds
+    // for times from `start` until before `end`.
+    let (mut template, mut text, mut start, mut end) = ("", String::new(), 0, 0);
+    for row in 0..columns.rows {
+        let shown = !columns.any_null(row) && {
+            let (time, wanted) = (times.at(row), texts.at(row));
+            let same = std::ptr::eq(wanted, template) || wanted == template;
+            let finite = !infinite(time) && !wanted.is_empty();
+            if finite && (!same || time < start || time >= end) {
+                let parts = templates.get(wanted);
+                let unit = finest(parts);
+                text.clear();
+                write(parts, &Fields::of_local(time), &mut text).map_err(df_error)?;
+                template = wanted;
+                start = time.div_euclid(unit) * unit;
+                end = start.saturating_add(unit);
+            }
+            finite
+        };
+        if shown {
+            bytes.extend_from_slice(text.as_bytes());
         }
-        let parts = templates.get(template);
-        let time = t.div_euclid(finest(parts));
-        if !last.as_ref().is_some_and(|(n, same)| *n == time && same == template) {
-            buffer.clear();
-            write(parts, &Fields::of_local(t), &mut buffer)?;
-            last = Some((time, template.to_string()));
-        }
-        out.append_value(&buffer);
-    })
+        valid.push(shown);
+        let end = i32::try_from(bytes.len());
+        offsets.push(end.map_err(|_| {
+            df_error(Error::new(ErrorKind::ProgramLimit, "requested length too large"))
+        })?);
+    }
+    let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
+    let array = StringArray::try_new(OffsetBuffer::new(offsets.into()), bytes.into(), nulls)?;
+    columns.finish(Arc::new(array), result)
 }
 
 /// to_char(timestamptz, template), in the session's time zone.
@@ -631,7 +659,10 @@ impl Zones {
             .ok_or_else(|| Error::new(ErrorKind::DatetimeOverflow, "timestamp out of range"))?
             .naive_utc();
         let offset = tz.offset_from_utc_datetime(&at);
-        Ok((offset.fix().local_minus_utc(), offset.to_string()))
+        let seconds = offset.fix().local_minus_utc();
+        // The zone database at hand keeps no abbreviations.
+        let utc = matches!(name, "UTC" | "utc" | "GMT" | "Etc/UTC" | "Zulu");
+        Ok((seconds, if utc { "UTC".to_string() } else { offset.to_string() }))
     }
 }
 
