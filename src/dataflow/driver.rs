@@ -466,12 +466,7 @@ impl Engine {
     }
 
     /// Puts the workers' results together, and stops what has failed or is too large.
-    fn gather(
-        &mut self,
-        results: Vec<RunResult>,
-        epoch: Epoch,
-        report: &mut StepReport,
-    ) -> Result<()> {
+    fn gather(&mut self, results: Vec<RunResult>, epoch: Epoch, report: &mut StepReport) -> Result<()> {
         let mut merged: BTreeMap<ObjectId, RunResult> = BTreeMap::new();
         for result in results {
             match merged.get_mut(&result.id) {

@@ -16,8 +16,8 @@ use rand::seq::SliceRandom;
 
 use crate::catalog::ObjectId;
 use crate::error::Result;
-use crate::zset::{TARGET_ROWS, ZBatch};
 use crate::zset::key::{hash_columns, shard_of};
+use crate::zset::{TARGET_ROWS, ZBatch};
 
 /// An exchange node of a dataflow.
 pub(super) type EdgeId = (ObjectId, usize);
@@ -262,7 +262,10 @@ mod tests {
             let shares: Vec<Vec<ZBatch>> = (0..workers).map(|w| share(&all, w, workers)).collect();
             for s in &shares {
                 assert_eq!(s.len(), 6 / workers);
-                assert!(s.iter().all(|b| all.iter().any(|a| a.column(0).to_data().ptr_eq(&b.column(0).to_data()))));
+                assert!(
+                    s.iter()
+                        .all(|b| all.iter().any(|a| a.column(0).to_data().ptr_eq(&b.column(0).to_data())))
+                );
             }
             assert_eq!(values(&shares.concat()), (0..48_000).collect::<Vec<_>>());
         }

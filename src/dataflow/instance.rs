@@ -325,13 +325,7 @@ impl Instance {
         Ok(())
     }
 
-    fn push(
-        &mut self,
-        around: &mut Surroundings,
-        n: usize,
-        port: usize,
-        batch: ZBatch,
-    ) -> Result<()> {
+    fn push(&mut self, around: &mut Surroundings, n: usize, port: usize, batch: ZBatch) -> Result<()> {
         let id = self.id;
         let node = &mut self.nodes[n];
         node.rows_in += batch.num_rows() as u64;

@@ -313,8 +313,7 @@ impl Worker {
         let Some((instance, spec)) = self.instances.get_mut(&id) else { return Answer::default() };
         if finish.begins {
             let kept = instance.buffered.replace(Vec::new()).unwrap_or_default();
-            let closing =
-                Closing { epoch: finish.epoch, now: finish.now, watermarks: &finish.watermarks };
+            let closing = Closing { epoch: finish.epoch, now: finish.now, watermarks: &finish.watermarks };
             instance.begin(&self.around, &kept, Some(closing));
         }
         // A peer that has failed is waited for no longer than one that works.
@@ -379,12 +378,7 @@ fn fill(instance: &mut Instance, target: &Target, index: usize) -> Result<()> {
 }
 
 /// Takes out of the view what was found superfluous; false when the time was not enough.
-fn take_away(
-    instance: &mut Instance,
-    target: &Target,
-    index: usize,
-    until: Option<Instant>,
-) -> Result<bool> {
+fn take_away(instance: &mut Instance, target: &Target, index: usize, until: Option<Instant>) -> Result<bool> {
     let Target::View(view, _) = target else { return Ok(true) };
     while let Some(mut batch) = instance.taken.pop_front() {
         if until.is_some_and(|u| Instant::now() >= u) {

@@ -70,7 +70,8 @@ impl ShiftTime {
                 shifted
             })
             .collect();
-        if outside && array.iter().flatten().any(|t| t.checked_add(self.by).is_none_or(|s| !RANGE.contains(&s)))
+        if outside
+            && array.iter().flatten().any(|t| t.checked_add(self.by).is_none_or(|s| !RANGE.contains(&s)))
         {
             let e = Error::new(ErrorKind::DatetimeOverflow, "timestamp out of range");
             return Err(DataFusionError::External(Box::new(e)));

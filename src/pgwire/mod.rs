@@ -26,9 +26,9 @@ mod extended;
 mod io;
 mod rows;
 mod startup;
-mod threads;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -221,12 +221,7 @@ impl Drop for EndsWith {
 }
 
 /// Runs a session on one of the session threads, to its end.
-async fn to_its_thread(
-    server: &Arc<Server>,
-    io: Io,
-    message: StartupMessage,
-    peer: std::net::SocketAddr,
-) {
+async fn to_its_thread(server: &Arc<Server>, io: Io, message: StartupMessage, peer: std::net::SocketAddr) {
     let (handle, place) = server.threads.place();
     let detached = match io.detach() {
         Ok(detached) => detached,

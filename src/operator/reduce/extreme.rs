@@ -446,7 +446,9 @@ pub fn extreme_state(
     let (input, result) = (input.clone(), result.clone());
     Ok(match (words, append_only) {
         (Some(order), true) => Box::new(WordExtreme { values: Slab::new(), order, result }),
-        (None, true) => Box::new(ByteExtreme { values: Slab::new(), bytes: 0, encoder: encoder()?, input, result }),
+        (None, true) => {
+            Box::new(ByteExtreme { values: Slab::new(), bytes: 0, encoder: encoder()?, input, result })
+        }
         (Some(order), false) => {
             let sets = Sets::<u64> { sets: Slab::new(), negative: HashMap::new(), bytes: 0 };
             Box::new(SetExtreme { sets, codec: Codec::Words(order), input, result })

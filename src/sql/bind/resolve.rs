@@ -429,7 +429,9 @@ pub(super) fn ordered(expr: Expr, t: PgType) -> Expr {
     use crate::sql::functions::{datetime, json, native};
     match t.oid {
         oid::JSONB => native("jsonb_order", DataType::Binary, json::order_key, vec![expr]),
-        oid::INTERVAL => native("interval_order", DataType::Decimal128(38, 0), datetime::interval_order, vec![expr]),
+        oid::INTERVAL => {
+            native("interval_order", DataType::Decimal128(38, 0), datetime::interval_order, vec![expr])
+        }
         _ => expr,
     }
 }

@@ -13,8 +13,7 @@ use super::resolve::{Operand, Resolver, field_of, to_arrow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::cast::{self, CastContext};
 use crate::sql::functions::{
-    arrays, datetime, native, native_with, no_function, no_operator, operators, registry,
-    times,
+    arrays, datetime, native, native_with, no_function, no_operator, operators, registry, times,
 };
 use crate::types::{PgType, oid};
 
@@ -97,8 +96,7 @@ impl Resolver<'_> {
     /// The call of an overload that was chosen for these arguments.
     fn chosen(&mut self, name: &str, chosen: &registry::Overload, args: Vec<Operand>) -> Result<Expr> {
         use registry::{ANY, ANY_ARRAY, ANY_ELEMENT};
-        let wanted =
-            |i: usize| chosen.args.get(i).or(chosen.args.last()).copied().unwrap_or(PgType::TEXT);
+        let wanted = |i: usize| chosen.args.get(i).or(chosen.args.last()).copied().unwrap_or(PgType::TEXT);
         let element = self.common_element(chosen, &args)?;
         let array = element.and_then(PgType::array_oid).map(PgType::of);
         let settled = |want: PgType| match want {
@@ -140,8 +138,7 @@ impl Resolver<'_> {
             }
         }
         let result_type = result.data_type().clone();
-        let call =
-            registry::build(name, chosen, exprs, &fields, result, &self.context.time_zone.clone())?;
+        let call = registry::build(name, chosen, exprs, &fields, result, &self.context.time_zone.clone())?;
         if matches!(chosen.build, registry::Build::Native(_) | registry::Build::Zoned(_)) {
             return Ok(call);
         }
@@ -167,7 +164,9 @@ impl Resolver<'_> {
             let next = if cast::is_text(next.oid) { PgType::of(next.oid) } else { next };
             common = Some(match common {
                 None => next,
-                Some(c) => super::resolve::wider(c, next).ok_or_else(|| undefined(chosen_name(chosen), args))?,
+                Some(c) => {
+                    super::resolve::wider(c, next).ok_or_else(|| undefined(chosen_name(chosen), args))?
+                }
             });
         }
         match common {
@@ -239,6 +238,14 @@ impl Resolver<'_> {
         match op {
             "+" | "-" | "*" | "/" | "%" => self.arithmetic(op, left, right),
             "^" => {
+                if [&left, &right].iter().any(|o| {
+                    o.known() == Some(PgType::NUMERIC) || o.known().is_some_and(|t| t.oid == oid::NUMERIC)
+                }) && ![&left, &right]
+                    .iter()
+                    .any(|o| o.known().is_some_and(|t| matches!(t.oid, oid::FLOAT4 | oid::FLOAT8)))
+                {
+                    return self.call("power", vec![left, right]);
+                }
                 let l = self.coerce(left, PgType::FLOAT8, CastContext::Implicit)?;
                 let r = self.coerce(right, PgType::FLOAT8, CastContext::Implicit)?;
                 Ok(native("power", DataType::Float64, crate::sql::functions::strings::power, vec![l, r]))
@@ -378,7 +385,8 @@ impl Resolver<'_> {
         let mut moments: Vec<Expr> = Vec::with_capacity(4);
         for (i, arg) in args.into_iter().enumerate() {
             if i % 2 == 1 && arg.known() == Some(PgType::INTERVAL) {
-                let start = moments.last().cloned().ok_or_else(|| Error::internal("a period without start"))?;
+                let start =
+                    moments.last().cloned().ok_or_else(|| Error::internal("a period without start"))?;
                 moments.push(plus_minus("+", start, arg.expr));
             } else {
                 moments.push(self.coerce(arg, to, CastContext::Implicit)?);
@@ -459,7 +467,12 @@ impl Resolver<'_> {
             ("current_timestamp" | "localtimestamp" | "current_time" | "localtime", 1) => {
                 let digits = match &args[0].expr {
                     Expr::Literal(ScalarValue::Int32(Some(n)), _) => (*n).clamp(0, 6),
-                    _ => return Err(Error::new(ErrorKind::Syntax, format!("{name} needs a constant precision"))),
+                    _ => {
+                        return Err(Error::new(
+                            ErrorKind::Syntax,
+                            format!("{name} needs a constant precision"),
+                        ));
+                    }
                 };
                 let now = self.special(name, vec![])?;
                 if self.context.in_view || digits == 6 {
@@ -548,7 +561,13 @@ impl Resolver<'_> {
                 let from = self.coerce(from, PgType::INT4, CastContext::Assignment)?;
                 let to = self.coerce(to, PgType::INT4, CastContext::Assignment)?;
                 let field = array.field.as_ref().clone().with_nullable(true);
-                Ok(native_with("slice", field, arrays::slice, Volatility::Immutable, vec![array.expr, from, to]))
+                Ok(native_with(
+                    "slice",
+                    field,
+                    arrays::slice,
+                    Volatility::Immutable,
+                    vec![array.expr, from, to],
+                ))
             }
             ("any_op" | "all_op", 3) => self.quantified(name, args),
             _ => Err(undefined(name, &args)),
@@ -755,11 +774,8 @@ impl Resolver<'_> {
                 (value, array)
             }
         };
-        let kernel: crate::sql::functions::Kernel = if any {
-            |a, t| arrays::quantified(a, t, true)
-        } else {
-            |a, t| arrays::quantified(a, t, false)
-        };
+        let kernel: crate::sql::functions::Kernel =
+            if any { |a, t| arrays::quantified(a, t, true) } else { |a, t| arrays::quantified(a, t, false) };
         let (value, array) = self.same_scale(value, array)?;
         Ok(native(name, DataType::Boolean, kernel, vec![value, array, lit(op)]))
     }
@@ -787,7 +803,9 @@ impl Resolver<'_> {
         }
         let Some(element) = t.element() else { return Err(cannot_subscript(&value)) };
         let field = match value.field.data_type() {
-            DataType::List(f) => PgType::of(element.oid).field("", true).with_data_type(f.data_type().clone()),
+            DataType::List(f) => {
+                PgType::of(element.oid).field("", true).with_data_type(f.data_type().clone())
+            }
             _ => return Err(cannot_subscript(&value)),
         };
         let index = self.coerce(index, PgType::INT4, CastContext::Assignment)?;

@@ -4,8 +4,8 @@
 //! Boundary: one node of the syntax tree; [`super::prepare`] walks the tree.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Subscript,
-    UnaryOperator, Value, ValueWithSpan,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Subscript, UnaryOperator, Value, ValueWithSpan,
 };
 
 use super::prepare::{call, fold, string};
@@ -106,7 +106,16 @@ pub fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             call("substr", args)
         }
         Expr::Function(f) => return named_arguments(f),
-        Expr::UnaryOp { op: UnaryOperator::PGSquareRoot, expr } => call("sqrt", vec![expr.as_ref().clone()]),
+        Expr::UnaryOp { op: UnaryOperator::PGSquareRoot, expr } => {
+            let float = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: expr.clone(),
+                data_type: DataType::DoublePrecision,
+                array: false,
+                format: None,
+            };
+            call("sqrt", vec![float])
+        }
         Expr::UnaryOp { op: UnaryOperator::PGCubeRoot, expr } => call("cbrt", vec![expr.as_ref().clone()]),
         Expr::UnaryOp { op: UnaryOperator::PGAbs, expr } => call("abs", vec![expr.as_ref().clone()]),
         _ => return Ok(None),
@@ -120,7 +129,9 @@ fn like_quantified(negated: bool, any: bool, value: &Expr, pattern: &Expr, op: &
         Expr::Function(f) => {
             let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold)?;
             let FunctionArguments::List(list) = &f.args else { return None };
-            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(array))] = list.args.as_slice() else { return None };
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(array))] = list.args.as_slice() else {
+                return None;
+            };
             match name.as_str() {
                 "any" | "some" => ("any_op", array),
                 "all" => ("all_op", array),
@@ -151,7 +162,9 @@ fn named_arguments(f: &mut Function) -> Result<Option<Expr>> {
                 let name = fold(name);
                 (PLACES.iter().position(|p| *p == name), e.clone())
             }
-            FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(e), .. } => {
+            FunctionArg::ExprNamed {
+                name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(e), ..
+            } => {
                 let name = fold(name);
                 (PLACES.iter().position(|p| *p == name), e.clone())
             }
@@ -166,8 +179,5 @@ fn named_arguments(f: &mut Function) -> Result<Option<Expr>> {
 }
 
 fn wrong_number(side: &str) -> Error {
-    Error::new(
-        ErrorKind::Syntax,
-        format!("wrong number of parameters on {side} side of OVERLAPS expression"),
-    )
+    Error::new(ErrorKind::Syntax, format!("wrong number of parameters on {side} side of OVERLAPS expression"))
 }

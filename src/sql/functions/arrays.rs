@@ -266,7 +266,8 @@ fn sets(
     let (l, r) = (left.list()?, right.list()?);
     let elements = comparator(l.values(), r.values())?;
     // NULL elements are equal to nothing.
-    let same = |i: usize, j: usize| l.values().is_valid(i) && r.values().is_valid(j) && elements(i, j).is_eq();
+    let same =
+        |i: usize, j: usize| l.values().is_valid(i) && r.values().is_valid(j) && elements(i, j).is_eq();
     let (mut a, mut b) = (Vec::new(), Vec::new());
     let mut out = BooleanBuilder::with_capacity(columns.rows);
     for row in 0..columns.rows {
@@ -579,10 +580,8 @@ fn array_to_string(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Col
             continue;
         }
         let delimiter = delimiters.array.as_string::<i32>().value(delimiters.at(row));
-        let instead = null_text
-            .as_ref()
-            .filter(|s| !s.null(row))
-            .map(|s| s.array.as_string::<i32>().value(s.at(row)));
+        let instead =
+            null_text.as_ref().filter(|s| !s.null(row)).map(|s| s.array.as_string::<i32>().value(s.at(row)));
         buffer.clear();
         let mut first = true;
         for i in range(list, lists.at(row)) {
@@ -692,7 +691,15 @@ pub const SPECS: &[Spec] = &[
     ("trim_array(anyarray,int4)->anyarray", Native(trim_array), "without so many elements at the end"),
     ("array_fill(anyelement,_int4)->anyarray", Native(array_fill), "so many copies of a value"),
     ("array_to_string(anyarray,text)->text", Zoned(array_to_string), "elements joined, NULLs left out"),
-    ("array_to_string(anyarray,text,text)->text", Zoned(array_to_string), "elements joined, NULLs as the third"),
+    (
+        "array_to_string(anyarray,text,text)->text",
+        Zoned(array_to_string),
+        "elements joined, NULLs as the third",
+    ),
     ("string_to_array(text,text)->_text", Native(string_to_array), "parts between delimiters"),
-    ("string_to_array(text,text,text)->_text", Native(string_to_array), "the same, parts equal to the third NULL"),
+    (
+        "string_to_array(text,text,text)->_text",
+        Native(string_to_array),
+        "the same, parts equal to the third NULL",
+    ),
 ];

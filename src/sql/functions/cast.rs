@@ -178,13 +178,17 @@ fn cast_inner(expr: Expr, from: &Field, to: PgType, context: CastContext, time_z
         (f, t) if source.element().is_some() && to.element().is_some() && f != t => {
             array_cast(expr, from, source, to, context, time_zone)?
         }
-        (f, t) if (is_text(f) || is_json(f)) && !(f == t && is_json(f)) && !(f == oid::JSONB && is_json(t)) => native_with(
-            format!("{}_in", to.typname()),
-            to.field("", true),
-            TEXT_IN,
-            Volatility::Immutable,
-            vec![expr, lit(to.oid as i64), lit(i64::from(to.typmod)), lit(time_zone)],
-        ),
+        (f, t)
+            if (is_text(f) || is_json(f)) && !(f == t && is_json(f)) && !(f == oid::JSONB && is_json(t)) =>
+        {
+            native_with(
+                format!("{}_in", to.typname()),
+                to.field("", true),
+                TEXT_IN,
+                Volatility::Immutable,
+                vec![expr, lit(to.oid as i64), lit(i64::from(to.typmod)), lit(time_zone)],
+            )
+        }
         (oid::DATE, oid::TIMESTAMPTZ) | (oid::TIMESTAMP, oid::TIMESTAMPTZ) if time_zone != "UTC" => {
             let ts = if source.oid == oid::DATE {
                 plain(expr, PgType::TIMESTAMP, PgType::TIMESTAMP.arrow())

@@ -5,13 +5,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Date32Array, Decimal128Array, Int32Array, TimestampMicrosecondArray,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, Float64Type, Int32Type, IntervalMonthDayNano,
-    IntervalMonthDayNanoType, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Field, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use datafusion::common::ScalarValue;
@@ -56,7 +54,10 @@ pub fn extract(field: &str, value: Expr, data_type: &DataType) -> Result<Expr> {
     let name = field.to_lowercase();
     let type_name = PgType::from_arrow(data_type).sql_name();
     let part = Part::parse(&name).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidParameter, format!("unit \"{name}\" not recognized for type {type_name}"))
+        Error::new(
+            ErrorKind::InvalidParameter,
+            format!("unit \"{name}\" not recognized for type {type_name}"),
+        )
     })?;
     if !part.is_of(data_type) {
         return Err(Error::unsupported(format!("unit \"{name}\" not supported for type {type_name}")));
@@ -153,7 +154,13 @@ impl Part {
         let shown = if year > 0 { year } else { year - 1 };
         let micros = i64::from(t.nanosecond() / 1000);
         let whole = match self {
-            Part::Century => if year > 0 { (year + 99) / 100 } else { -((99 - shown) / 100) },
+            Part::Century => {
+                if year > 0 {
+                    (year + 99) / 100
+                } else {
+                    -((99 - shown) / 100)
+                }
+            }
             Part::Day => i64::from(t.day()),
             Part::Decade => year.div_euclid(10),
             Part::Dow => i64::from(t.weekday().num_days_from_sunday()),
@@ -170,7 +177,13 @@ impl Part {
                 return days * SECOND + t.and_utc().timestamp_micros().rem_euclid(DAY) / 86_400;
             }
             Part::Microseconds => i64::from(t.second()) * SECOND + micros,
-            Part::Millennium => if year > 0 { (year + 999) / 1000 } else { -((999 - shown) / 1000) },
+            Part::Millennium => {
+                if year > 0 {
+                    (year + 999) / 1000
+                } else {
+                    -((999 - shown) / 1000)
+                }
+            }
             Part::Milliseconds => return (i64::from(t.second()) * SECOND + micros) * 1000,
             Part::Minute => i64::from(t.minute()),
             Part::Month => i64::from(t.month()),
@@ -297,7 +310,9 @@ pub fn date_shift(date: Expr, days: Expr, minus: bool) -> Expr {
                 if matches!(d, i32::MAX | i32::MIN) {
                     return Ok(d);
                 }
-                op(d, n).filter(|d| (-2_440_588..=2_145_042_905).contains(d)).ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(overflow("date"))))
+                op(d, n)
+                    .filter(|d| (-2_440_588..=2_145_042_905).contains(d))
+                    .ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(overflow("date"))))
             },
         )?;
         from_array(Arc::new(out), scalar)

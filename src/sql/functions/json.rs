@@ -51,7 +51,10 @@ impl Path {
             .enumerate()
             .map(|(i, s)| {
                 s.ok_or_else(|| {
-                    Error::new(ErrorKind::NullNotAllowed, format!("path element at position {} is null", i + 1))
+                    Error::new(
+                        ErrorKind::NullNotAllowed,
+                        format!("path element at position {} is null", i + 1),
+                    )
                 })
             })
             .collect()
@@ -545,11 +548,14 @@ fn object_of_texts(args: &ScalarFunctionArgs, result: &DataType, binary: bool) -
         let mut object = ObjectBuilder::default();
         let null_key = || Error::new(ErrorKind::NullNotAllowed, "null value not allowed for object key");
         let quoted = |v: Option<&str>| {
-            v.map_or_else(|| "null".to_string(), |v| {
-                let mut s = String::new();
-                text::write_string(v, &mut s);
-                s
-            })
+            v.map_or_else(
+                || "null".to_string(),
+                |v| {
+                    let mut s = String::new();
+                    text::write_string(v, &mut s);
+                    s
+                },
+            )
         };
         if two {
             let values = Path { array: list(1) };
@@ -726,10 +732,26 @@ pub const SPECS: &[Spec] = &[
     ("jsonb_strip_nulls(jsonb)->jsonb", Native(|a, t| strip(a, t, " ")), "without members that are null"),
     ("json_strip_nulls(json)->json", Native(|a, t| strip(a, t, "")), "without members that are null"),
     ("jsonb_pretty(jsonb)->text", Native(pretty), "indented text"),
-    ("jsonb_object(_text)->jsonb", Native(|a, t| object_of_texts(a, t, true)), "object of keys and values in turn"),
-    ("jsonb_object(_text,_text)->jsonb", Native(|a, t| object_of_texts(a, t, true)), "object of keys and values"),
-    ("json_object(_text)->json", Native(|a, t| object_of_texts(a, t, false)), "object of keys and values in turn"),
-    ("json_object(_text,_text)->json", Native(|a, t| object_of_texts(a, t, false)), "object of keys and values"),
+    (
+        "jsonb_object(_text)->jsonb",
+        Native(|a, t| object_of_texts(a, t, true)),
+        "object of keys and values in turn",
+    ),
+    (
+        "jsonb_object(_text,_text)->jsonb",
+        Native(|a, t| object_of_texts(a, t, true)),
+        "object of keys and values",
+    ),
+    (
+        "json_object(_text)->json",
+        Native(|a, t| object_of_texts(a, t, false)),
+        "object of keys and values in turn",
+    ),
+    (
+        "json_object(_text,_text)->json",
+        Native(|a, t| object_of_texts(a, t, false)),
+        "object of keys and values",
+    ),
 ];
 
 #[cfg(test)]
@@ -762,8 +784,31 @@ mod tests {
             out
         };
         let ordered = [
-            "null", "\"a\"", "\"ab\"", "\"b\"", "-10", "-2.5", "-2.25", "-0.1", "0", "0.05", "0.5", "1", "1.5", "2",
-            "10", "false", "true", "[]", "[1]", "[2]", "[1, 2]", "{}", "{\"a\": 1}", "{\"b\": 0}", "{\"aa\": 0}",
+            "null",
+            "\"a\"",
+            "\"ab\"",
+            "\"b\"",
+            "-10",
+            "-2.5",
+            "-2.25",
+            "-0.1",
+            "0",
+            "0.05",
+            "0.5",
+            "1",
+            "1.5",
+            "2",
+            "10",
+            "false",
+            "true",
+            "[]",
+            "[1]",
+            "[2]",
+            "[1, 2]",
+            "{}",
+            "{\"a\": 1}",
+            "{\"b\": 0}",
+            "{\"aa\": 0}",
         ];
         for pair in ordered.windows(2) {
             assert!(key(pair[0]) < key(pair[1]), "{pair:?}");

@@ -64,12 +64,10 @@ impl Writer {
             oid::BOOL => out.push_str(if array.as_boolean().value(row) { "true" } else { "false" }),
             oid::JSON if self.binary => out.push_str(&normalize_jsonb(array.as_string::<i32>().value(row))?),
             oid::JSON | oid::JSONB => out.push_str(array.as_string::<i32>().value(row)),
-            oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME => {
-                match array.as_string_opt::<i32>() {
-                    Some(texts) => write_string(texts.value(row), out),
-                    None => self.with_text(array, row, |t| write_string(t, out)),
-                }
-            }
+            oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME => match array.as_string_opt::<i32>() {
+                Some(texts) => write_string(texts.value(row), out),
+                None => self.with_text(array, row, |t| write_string(t, out)),
+            },
             _ => self.other(array, row, out)?,
         }
         Ok(())
@@ -102,7 +100,9 @@ impl Writer {
             oid::TIMESTAMP | oid::TIMESTAMPTZ if !text.ends_with('y') => {
                 // ISO 8601: a T between date and time, minutes in the zone's offset.
                 let mut iso = text.replacen(' ', "T", 1);
-                if self.pg.oid == oid::TIMESTAMPTZ && iso.as_bytes().get(iso.len().wrapping_sub(3)) != Some(&b':') {
+                if self.pg.oid == oid::TIMESTAMPTZ
+                    && iso.as_bytes().get(iso.len().wrapping_sub(3)) != Some(&b':')
+                {
                     iso.push_str(":00");
                 }
                 write_string(&iso, out);
@@ -124,7 +124,8 @@ fn prepared(args: &ScalarFunctionArgs, binary: bool) -> DfResult<(Columns, Vec<W
     let columns = Columns::new(args)?;
     let writers = (0..last)
         .map(|i| {
-            let field = args.arg_fields[i].as_ref().clone().with_data_type(columns.array(i).data_type().clone());
+            let field =
+                args.arg_fields[i].as_ref().clone().with_data_type(columns.array(i).data_type().clone());
             Writer::new(&field, &options, binary)
         })
         .collect();
@@ -173,12 +174,11 @@ fn build_object(args: &ScalarFunctionArgs, result: &DataType, binary: bool) -> D
     let (columns, writers) = prepared(args, binary)?;
     if writers.len() % 2 != 0 {
         return Err(df_error(
-            Error::new(ErrorKind::InvalidParameter, "argument list must have even number of elements").with_hint(
-                format!(
+            Error::new(ErrorKind::InvalidParameter, "argument list must have even number of elements")
+                .with_hint(format!(
                     "The arguments of {}() must consist of alternating keys and values.",
                     if binary { "jsonb_build_object" } else { "json_build_object" }
-                ),
-            ),
+                )),
         ));
     }
     let mut out = StringBuilder::new();

@@ -392,9 +392,7 @@ pub struct ObjectBuilder<'a> {
 impl<'a> ObjectBuilder<'a> {
     /// The members of an object, to be changed.
     pub fn of(object: &'a str) -> Self {
-        ObjectBuilder {
-            members: members(object).map(|(k, v)| (unescape(k), Cow::Borrowed(v))).collect(),
-        }
+        ObjectBuilder { members: members(object).map(|(k, v)| (unescape(k), Cow::Borrowed(v))).collect() }
     }
 
     /// Sets a member; the key is not escaped.

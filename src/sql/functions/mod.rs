@@ -14,6 +14,7 @@ pub mod json;
 pub mod json_build;
 pub mod json_text;
 pub mod kernel;
+pub mod numbers;
 pub mod operators;
 pub mod pattern;
 pub mod periods;

@@ -243,7 +243,9 @@ fn bracket(rest: &str, flags: Flags, out: &mut String) -> Result<usize> {
                 return Ok(at + 1);
             }
             '[' if rest[at..].starts_with("[:") => {
-                let Some(end) = rest[at..].find(":]") else { return Err(invalid("brackets [] not balanced")) };
+                let Some(end) = rest[at..].find(":]") else {
+                    return Err(invalid("brackets [] not balanced"));
+                };
                 let class = &rest[at + 2..at + end];
                 let known = [
                     "alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
@@ -534,7 +536,10 @@ mod tests {
         assert!(!m("abc", "a_") && !m("abc", "abcd") && !m("", "_"));
         assert!(like("ÄB", "äb", None, true).unwrap());
         assert!(like("a\\b", "a\\b", None, false).unwrap());
-        assert!(like("a", "a\\", Some('\\'), false).is_ok_and(|m| !m) || like("a", "\\", Some('\\'), false).is_err());
+        assert!(
+            like("a", "a\\", Some('\\'), false).is_ok_and(|m| !m)
+                || like("a", "\\", Some('\\'), false).is_err()
+        );
     }
 
     #[test]
@@ -550,6 +555,8 @@ mod tests {
     #[test]
     fn similar_patterns_match_whole_texts() {
         let m = |t: &str, p: &str| compile_similar(p, Some('\\')).unwrap().is_match(t);
-        assert!(m("abc", "a%") && m("abc", "(a|b)%") && !m("xabc", "a%") && m("a.c", "a.c") && !m("abc", "a.c"));
+        assert!(
+            m("abc", "a%") && m("abc", "(a|b)%") && !m("xabc", "a%") && m("a.c", "a.c") && !m("abc", "a.c")
+        );
     }
 }

@@ -132,9 +132,7 @@ fn stride(value: IntervalMonthDayNano) -> Result<i64> {
     let micros = i64::from(value.days).checked_mul(DAY).and_then(|d| d.checked_add(value.nanoseconds / 1000));
     match micros {
         None => Err(Error::new(ErrorKind::DatetimeOverflow, "interval out of range")),
-        Some(s) if s <= 0 => {
-            Err(Error::new(ErrorKind::DatetimeOverflow, "stride must be greater than zero"))
-        }
+        Some(s) if s <= 0 => Err(Error::new(ErrorKind::DatetimeOverflow, "stride must be greater than zero")),
         Some(s) => Ok(s),
     }
 }
@@ -331,9 +329,8 @@ mod tests {
             let day = |d: NaiveDate| d.and_hms_opt(0, 0, 0).unwrap();
             match unit {
                 "microseconds" => t,
-                "week" => {
-                    day(date - TimeDelta::days(i64::from(chrono::Datelike::weekday(&date).num_days_from_monday())))
-                }
+                "week" => day(date
+                    - TimeDelta::days(i64::from(chrono::Datelike::weekday(&date).num_days_from_monday()))),
                 "day" => day(date),
                 "month" => day(date.with_day(1).unwrap()),
                 "quarter" => day(NaiveDate::from_ymd_opt(date.year(), date.month0() / 3 * 3 + 1, 1).unwrap()),
@@ -372,7 +369,11 @@ mod tests {
     #[test]
     fn a_constant_null_gives_null_whatever_its_type() {
         let null = || ColumnarValue::Scalar(ScalarValue::Null);
-        assert!(matches!(call(bin, vec![null(), null(), null()], 3).unwrap(), ColumnarValue::Scalar(s) if s.is_null()));
-        assert!(matches!(call(truncate, vec![null(), column(&[Some(1)])], 1).unwrap(), ColumnarValue::Scalar(s) if s.is_null()));
+        assert!(
+            matches!(call(bin, vec![null(), null(), null()], 3).unwrap(), ColumnarValue::Scalar(s) if s.is_null())
+        );
+        assert!(
+            matches!(call(truncate, vec![null(), column(&[Some(1)])], 1).unwrap(), ColumnarValue::Scalar(s) if s.is_null())
+        );
     }
 }

@@ -8,11 +8,11 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use regex::Regex;
 
+use super::DfResult;
 use super::kernel::rows;
 use super::pattern::{Cache, Flags, escape_character, like};
 use super::registry::Build::Native;
 use super::registry::Spec;
-use super::DfResult;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A call with constants added for arguments left out.
@@ -31,7 +31,12 @@ fn int(value: i32) -> ScalarValue {
 }
 
 /// `text ~ pattern`; the options are those of the operator.
-fn matches(args: &ScalarFunctionArgs, result: &DataType, flags: &str, wanted: bool) -> DfResult<ColumnarValue> {
+fn matches(
+    args: &ScalarFunctionArgs,
+    result: &DataType,
+    flags: &str,
+    wanted: bool,
+) -> DfResult<ColumnarValue> {
     let mut cache = Cache::default();
     rows!(args, result, out = BooleanBuilder::new(), (t: Text, p: Text)
         out.append_value(cache.get(p, flags)?.is_match(t) == wanted))
@@ -270,7 +275,8 @@ fn regexp_split(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Column
 pub fn split(found: &Regex, t: &str, mut push: impl FnMut(&str)) {
     let mut from = 0;
     for m in found.find_iter(t) {
-        if m.is_empty() && (m.start() == from && m.start() == 0 || m.start() == t.len() || m.start() == from) {
+        if m.is_empty() && (m.start() == from && m.start() == 0 || m.start() == t.len() || m.start() == from)
+        {
             continue;
         }
         push(&t[from..m.start()]);
@@ -284,7 +290,11 @@ pub const SPECS: &[Spec] = &[
     ("~(text,text)->bool", Native(|a, t| matches(a, t, "", true)), "matches the regular expression"),
     ("~*(text,text)->bool", Native(|a, t| matches(a, t, "i", true)), "matches, case does not matter"),
     ("!~(text,text)->bool", Native(|a, t| matches(a, t, "", false)), "does not match"),
-    ("!~*(text,text)->bool", Native(|a, t| matches(a, t, "i", false)), "does not match, case does not matter"),
+    (
+        "!~*(text,text)->bool",
+        Native(|a, t| matches(a, t, "i", false)),
+        "does not match, case does not matter",
+    ),
     ("like_escape(text,text,text)->bool", Native(|a, t| like_escape(a, t, false)), "LIKE … ESCAPE"),
     ("ilike_escape(text,text,text)->bool", Native(|a, t| like_escape(a, t, true)), "ILIKE … ESCAPE"),
     ("similar_to(text,text,text)->bool", Native(similar), "SIMILAR TO … ESCAPE"),

@@ -9,13 +9,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::functions::math;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ScalarUDF, Volatility, lit};
 
 use super::cast::{CastContext, cast_context};
-use super::{Kernel, arrays, json, json_build, native_with, regexps, strings, texts, times, to_char,
-    to_char_number,
+use super::{
+    Kernel, arrays, json, json_build, native_with, numbers, regexps, texts, times, to_char, to_char_number,
 };
 use crate::error::Result;
 use crate::sql::types::pg_type_by_name;
@@ -131,7 +130,7 @@ pub fn overloads(name: &str) -> Option<&'static [Overload]> {
 /// The tables of all families.
 pub fn all_specs() -> impl Iterator<Item = &'static Spec> {
     [
-        SPECS,
+        numbers::SPECS,
         texts::SPECS,
         regexps::SPECS,
         times::SPECS,
@@ -338,33 +337,79 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
     }
 }
 
-use Build::{Df, Native};
-
 /// A signature, how it is done, and what it gives.
 pub type Spec = (&'static str, Build, &'static str);
 
-const SPECS: &[Spec] = &[
-    ("sqrt(float8)->float8", Native(strings::sqrt), ""),
-    ("exp(float8)->float8", Df(math::exp), ""),
-    ("ln(float8)->float8", Native(strings::ln), ""),
-    ("log(float8)->float8", Native(strings::log10), ""),
-    ("log10(float8)->float8", Native(strings::log10), ""),
-    ("power(float8,float8)->float8", Native(strings::power), ""),
-    ("pow(float8,float8)->float8", Native(strings::power), ""),
-    ("cbrt(float8)->float8", Df(math::cbrt), ""),
-    ("sin(float8)->float8", Df(math::sin), ""),
-    ("cos(float8)->float8", Df(math::cos), ""),
-    ("tan(float8)->float8", Df(math::tan), ""),
-    ("asin(float8)->float8", Df(math::asin), ""),
-    ("acos(float8)->float8", Df(math::acos), ""),
-    ("atan(float8)->float8", Df(math::atan), ""),
-    ("atan2(float8,float8)->float8", Df(math::atan2), ""),
-    ("degrees(float8)->float8", Df(math::degrees), ""),
-    ("radians(float8)->float8", Df(math::radians), ""),
-    ("pi()->float8", Df(math::pi), ""),
-    ("gcd(int8,int8)->int8", Df(math::gcd), ""),
-    ("lcm(int8,int8)->int8", Df(math::lcm), ""),
+/// Functions whose typing has rules of its own, for the documentation.
+const SPECIAL_DOCS: &[(&str, &str)] = &[
+    ("abs(number)->number", "magnitude"),
+    ("array_slice(anyarray,int4,int4)->anyarray", "array[from:to]"),
+    ("ceil(number)->number", "next integer above; also ceiling"),
+    ("clock_timestamp()->timestamptz", "the time of the call"),
+    ("coalesce(any...)->any", "first argument that is not NULL"),
+    (
+        "current_date->date",
+        "day of the transaction's start; also current_timestamp, localtimestamp, localtime",
+    ),
+    ("date_part(text,time)->float8", "a part of a date, time or interval"),
+    ("extract(field FROM time)->numeric", "a part of a date, time or interval"),
+    ("floor(number)->number", "next integer below"),
+    ("gen_random_uuid()->uuid", "a random uuid; not in views"),
+    ("greatest(any...)->any", "greatest argument, NULLs left out"),
+    ("least(any...)->any", "least argument, NULLs left out"),
+    ("mod(number,number)->number", "remainder"),
+    ("now()->timestamptz", "start of the transaction; also transaction_timestamp, statement_timestamp"),
+    ("nullif(any,any)->any", "NULL if both are equal, else the first"),
+    ("pg_typeof(any)->text", "name of a type"),
+    ("random()->float8", "from 0 to 1; not in views"),
+    ("round(number,int4)->numeric", "rounded, without the second argument to an integer"),
+    ("sign(number)->number", "-1, 0 or 1"),
+    ("trunc(number,int4)->numeric", "cut, without the second argument to an integer"),
 ];
+
+/// Every function and operator with its types, as a table for the documentation.
+pub fn documentation() -> String {
+    let shown = |t: &str| match t {
+        "ts" => "timestamp".to_string(),
+        "tstz" => "timestamptz".to_string(),
+        t => t.strip_prefix('_').map_or(t.to_string(), |e| format!("{e}[]")),
+    };
+    let mut rows: Vec<(bool, String, String, &str)> = Vec::new();
+    let specs = all_specs().map(|(spec, _, about)| (*spec, *about));
+    for (spec, about) in specs.chain(SPECIAL_DOCS.iter().copied()) {
+        let (call, result) = spec.split_once("->").filter(|(c, _)| !c.is_empty()).unwrap_or_else(|| {
+            // Operators such as -> begin with what separates the result.
+            let at = spec.rfind(")->").map_or(spec.len(), |i| i + 1);
+            (&spec[..at], spec.get(at + 2..).unwrap_or(""))
+        });
+        let (call, result) = match spec.rfind(")->") {
+            Some(at) => (&spec[..=at], &spec[at + 3..]),
+            None => (call, result),
+        };
+        let text = match call.split_once('(') {
+            Some((name, args)) => {
+                let args = args.trim_end_matches(')');
+                let (args, more) = args.strip_suffix("...").map_or((args, ""), |a| (a, " …"));
+                let args: Vec<String> = args.split(',').filter(|a| !a.is_empty()).map(shown).collect();
+                if is_operator(name) && args.len() == 2 {
+                    format!("{} {name} {}", args[0], args[1])
+                } else {
+                    format!("{name}({}{more})", args.join(", "))
+                }
+            }
+            None => call.to_string(),
+        };
+        rows.push((!is_operator(call), text, shown(result), about));
+    }
+    rows.sort();
+    rows.dedup_by(|a, b| a.1 == b.1);
+    let mut out = String::from("| function or operator | result | what it gives |\n|---|---|---|\n");
+    for (_, text, result, about) in rows {
+        let text = text.replace('|', "\\|");
+        out.push_str(&format!("| `{text}` | {result} | {about} |\n"));
+    }
+    out
+}
 
 #[cfg(test)]
 mod tests {
@@ -386,5 +431,31 @@ mod tests {
         assert_eq!(choose(all, &[None, Some(PgType::TIMESTAMP)]).unwrap().result, PgType::TIMESTAMP);
         assert!(choose(overloads("lower").unwrap(), &[Some(PgType::INT4)]).is_none());
         assert!(choose(overloads("substring").unwrap(), &[None, Some(PgType::INT4)]).is_some());
+    }
+
+    /// `FRESHET_DOCS=update` writes the table into the document.
+    #[test]
+    fn the_documentation_lists_every_function() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/sql.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (begin, end) = ("<!-- functions: begin -->\n", "<!-- functions: end -->\n");
+        let (head, rest) = text.split_once(begin).expect("a mark where the functions begin");
+        let (_, tail) = rest.split_once(end).expect("a mark where the functions end");
+        let wanted = format!("{head}{begin}\n{}\n{end}{tail}", documentation());
+        if std::env::var_os("FRESHET_DOCS").is_some_and(|v| v == "update") {
+            std::fs::write(path, wanted).unwrap();
+        } else {
+            assert!(
+                text == wanted,
+                "docs/sql.md is not what the registry gives: run with FRESHET_DOCS=update"
+            );
+        }
+    }
+
+    #[test]
+    fn every_function_says_what_it_gives() {
+        for (spec, _, about) in all_specs() {
+            assert!(!about.is_empty(), "{spec}");
+        }
     }
 }

@@ -322,7 +322,8 @@ mod tests {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         for _ in 0..5000 {
             let len = rng.random_range(0..40);
-            let text: String = (0..len).map(|_| ['a', '/', 'é', ',', '\u{2f00}'][rng.random_range(0..5)]).collect();
+            let text: String =
+                (0..len).map(|_| ['a', '/', 'é', ',', '\u{2f00}'][rng.random_range(0..5)]).collect();
             let delimiter = ["/", ",", "a/", "//", "é", ""][rng.random_range(0..6)];
             let n = rng.random_range(1..9) * if rng.random_bool(0.5) { 1 } else { -1 };
             let parts: Vec<&str> = match delimiter {
@@ -333,7 +334,11 @@ mod tests {
             let wanted = usize::try_from(index).ok().and_then(|i| parts.get(i)).copied().unwrap_or("");
             assert_eq!(&text[field(&text, delimiter, n)], wanted, "{text:?} {delimiter:?} {n}");
             if let ([byte], true) = (delimiter.as_bytes(), n > 0) {
-                assert_eq!(&text[field_between(&text, *byte, n as usize)], wanted, "{text:?} {delimiter:?} {n}");
+                assert_eq!(
+                    &text[field_between(&text, *byte, n as usize)],
+                    wanted,
+                    "{text:?} {delimiter:?} {n}"
+                );
             }
         }
     }

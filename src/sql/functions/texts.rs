@@ -25,7 +25,11 @@ fn invalid(message: impl Into<String>) -> Error {
 
 /// The byte at which character `n` (from 0) begins.
 fn byte_at(text: &str, n: usize) -> usize {
-    if text.is_ascii() { n.min(text.len()) } else { text.char_indices().nth(n).map_or(text.len(), |(i, _)| i) }
+    if text.is_ascii() {
+        n.min(text.len())
+    } else {
+        text.char_indices().nth(n).map_or(text.len(), |(i, _)| i)
+    }
 }
 
 /// substring(text from start for length), counted in characters; what lies before the first is cut off.
@@ -164,7 +168,12 @@ fn trim(args: &ScalarFunctionArgs, result: &DataType, left: bool, right: bool) -
         out.append_value(trimmed(t, set, left, right)))
 }
 
-fn trim_bytes(args: &ScalarFunctionArgs, result: &DataType, left: bool, right: bool) -> DfResult<ColumnarValue> {
+fn trim_bytes(
+    args: &ScalarFunctionArgs,
+    result: &DataType,
+    left: bool,
+    right: bool,
+) -> DfResult<ColumnarValue> {
     rows!(args, result, out = BinaryBuilder::new(), (v: Bytes, set: Bytes) {
         let mut v = v;
         while left && v.first().is_some_and(|b| set.contains(b)) {
@@ -208,21 +217,156 @@ fn hex(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> 
 
 /// A key word of PostgreSQL that quote_ident quotes.
 const RESERVED: &[&str] = &[
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "between",
-    "bigint", "binary", "bit", "boolean", "both", "case", "cast", "char", "character", "check", "coalesce",
-    "collate", "collation", "column", "concurrently", "constraint", "create", "cross", "current_catalog",
-    "current_date", "current_role", "current_schema", "current_time", "current_timestamp", "current_user", "dec",
-    "decimal", "default", "deferrable", "desc", "distinct", "do", "else", "end", "except", "exists", "extract",
-    "false", "fetch", "float", "for", "foreign", "freeze", "from", "full", "grant", "greatest", "group",
-    "grouping", "having", "ilike", "in", "initially", "inner", "inout", "int", "integer", "intersect", "interval",
-    "into", "is", "isnull", "join", "lateral", "leading", "least", "left", "like", "limit", "localtime",
-    "localtimestamp", "national", "natural", "nchar", "none", "normalize", "not", "notnull", "null", "nullif",
-    "numeric", "offset", "on", "only", "or", "order", "out", "outer", "overlaps", "overlay", "placing",
-    "position", "precision", "primary", "real", "references", "returning", "right", "row", "select",
-    "session_user", "setof", "similar", "smallint", "some", "substring", "symmetric", "table", "tablesample",
-    "then", "time", "timestamp", "to", "trailing", "treat", "trim", "true", "union", "unique", "user", "using",
-    "values", "varchar", "variadic", "verbose", "when", "where", "window", "with", "xmlattributes", "xmlconcat",
-    "xmlelement", "xmlexists", "xmlforest", "xmlnamespaces", "xmlparse", "xmlpi", "xmlroot", "xmlserialize",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "between",
+    "bigint",
+    "binary",
+    "bit",
+    "boolean",
+    "both",
+    "case",
+    "cast",
+    "char",
+    "character",
+    "check",
+    "coalesce",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "dec",
+    "decimal",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "exists",
+    "extract",
+    "false",
+    "fetch",
+    "float",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "greatest",
+    "group",
+    "grouping",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "inout",
+    "int",
+    "integer",
+    "intersect",
+    "interval",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "lateral",
+    "leading",
+    "least",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "national",
+    "natural",
+    "nchar",
+    "none",
+    "normalize",
+    "not",
+    "notnull",
+    "null",
+    "nullif",
+    "numeric",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "out",
+    "outer",
+    "overlaps",
+    "overlay",
+    "placing",
+    "position",
+    "precision",
+    "primary",
+    "real",
+    "references",
+    "returning",
+    "right",
+    "row",
+    "select",
+    "session_user",
+    "setof",
+    "similar",
+    "smallint",
+    "some",
+    "substring",
+    "symmetric",
+    "table",
+    "tablesample",
+    "then",
+    "time",
+    "timestamp",
+    "to",
+    "trailing",
+    "treat",
+    "trim",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "values",
+    "varchar",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
+    "with",
+    "xmlattributes",
+    "xmlconcat",
+    "xmlelement",
+    "xmlexists",
+    "xmlforest",
+    "xmlnamespaces",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
     "xmltable",
 ];
 
@@ -325,7 +469,11 @@ fn quote_any(args: &ScalarFunctionArgs, result: &DataType, nullable: bool) -> Df
         }
         text.clear();
         if values[0].pg == PgType::BOOL {
-            text.push_str(if values[0].array.as_boolean().value(columns.index(0, row)) { "true" } else { "false" });
+            text.push_str(if values[0].array.as_boolean().value(columns.index(0, row)) {
+                "true"
+            } else {
+                "false"
+            });
         } else {
             values[0].write(row, &mut text);
         }
@@ -401,9 +549,8 @@ fn format(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValu
 
 /// One `%[position$][-][width]type` of a template.
 fn formatted(template: &str, values: &mut [AnyText], row: usize, out: &mut String) -> Result<()> {
-    let unterminated = || {
-        invalid("unterminated format() type specifier").with_hint("For a single \"%\" use \"%%\".")
-    };
+    let unterminated =
+        || invalid("unterminated format() type specifier").with_hint("For a single \"%\" use \"%%\".");
     let too_few = || invalid("too few arguments for format()");
     let mut next = 0usize;
     let mut chars = template.chars().peekable();
@@ -422,9 +569,11 @@ fn formatted(template: &str, values: &mut [AnyText], row: usize, out: &mut Strin
             while let Some(d) = chars.peek().and_then(|c| c.to_digit(10)) {
                 chars.next();
                 let grown = n.unwrap_or(0).checked_mul(10).and_then(|n| n.checked_add(d as usize));
-                n = Some(grown.filter(|n| *n <= i32::MAX as usize).ok_or_else(|| {
-                    Error::new(ErrorKind::NumericOutOfRange, "number is out of range")
-                })?);
+                n = Some(
+                    grown
+                        .filter(|n| *n <= i32::MAX as usize)
+                        .ok_or_else(|| Error::new(ErrorKind::NumericOutOfRange, "number is out of range"))?,
+                );
             }
             Ok(n)
         };
@@ -579,9 +728,8 @@ fn decode(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValu
 fn decode_hex(t: &str, out: &mut Vec<u8>) -> Result<()> {
     let mut high: Option<u8> = None;
     for c in t.chars().filter(|c| !matches!(c, ' ' | '\n' | '\t' | '\r')) {
-        let digit = c
-            .to_digit(16)
-            .ok_or_else(|| invalid(format!("invalid hexadecimal digit: \"{c}\"")))? as u8;
+        let digit =
+            c.to_digit(16).ok_or_else(|| invalid(format!("invalid hexadecimal digit: \"{c}\"")))? as u8;
         match high.take() {
             Some(h) => out.push(h << 4 | digit),
             None => high = Some(digit),
@@ -604,11 +752,9 @@ fn decode_base64(t: &str, out: &mut Vec<u8>) -> Result<()> {
                 pads += 1;
                 0
             }
-            c => BASE64
-                .iter()
-                .position(|b| char::from(*b) == c)
-                .ok_or_else(|| invalid(format!("invalid symbol \"{c}\" found while decoding base64 sequence")))?
-                as u32,
+            c => BASE64.iter().position(|b| char::from(*b) == c).ok_or_else(|| {
+                invalid(format!("invalid symbol \"{c}\" found while decoding base64 sequence"))
+            })? as u32,
         };
         n = n << 6 | value;
         count += 1;
@@ -641,9 +787,9 @@ fn decode_escape(t: &str, out: &mut Vec<u8>) -> Result<()> {
             out.push(b'\\');
             at += 2;
         } else {
-            let digits = b.get(at + 1..at + 4).filter(|d| {
-                matches!(d[0], b'0'..=b'3') && d[1..].iter().all(|d| matches!(d, b'0'..=b'7'))
-            });
+            let digits = b
+                .get(at + 1..at + 4)
+                .filter(|d| matches!(d[0], b'0'..=b'3') && d[1..].iter().all(|d| matches!(d, b'0'..=b'7')));
             let Some(d) = digits else {
                 return Err(Error::new(ErrorKind::InvalidText, "invalid input syntax for type bytea"));
             };
@@ -727,7 +873,10 @@ fn get_bit(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarVal
 }
 
 fn bit_range(v: &[u8], n: i64) -> Error {
-    Error::new(ErrorKind::ArraySubscript, format!("index {n} out of valid range, 0..{}", v.len() as i64 * 8 - 1))
+    Error::new(
+        ErrorKind::ArraySubscript,
+        format!("index {n} out of valid range, 0..{}", v.len() as i64 * 8 - 1),
+    )
 }
 
 fn set_bit(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
@@ -843,14 +992,34 @@ pub const SPECS: &[Spec] = &[
     ("trim(text)->text", Native(|a, t| trim(a, t, true, true)), "without spaces at the ends"),
     ("trim(text,text)->text", Native(|a, t| trim(a, t, true, true)), "without these characters at the ends"),
     ("ltrim(text)->text", Native(|a, t| trim(a, t, true, false)), "without spaces at the beginning"),
-    ("ltrim(text,text)->text", Native(|a, t| trim(a, t, true, false)), "without these characters at the beginning"),
+    (
+        "ltrim(text,text)->text",
+        Native(|a, t| trim(a, t, true, false)),
+        "without these characters at the beginning",
+    ),
     ("rtrim(text)->text", Native(|a, t| trim(a, t, false, true)), "without spaces at the end"),
     ("rtrim(text,text)->text", Native(|a, t| trim(a, t, false, true)), "without these characters at the end"),
-    ("btrim(bytea,bytea)->bytea", Native(|a, t| trim_bytes(a, t, true, true)), "without these bytes at the ends"),
-    ("ltrim(bytea,bytea)->bytea", Native(|a, t| trim_bytes(a, t, true, false)), "without these bytes at the beginning"),
-    ("rtrim(bytea,bytea)->bytea", Native(|a, t| trim_bytes(a, t, false, true)), "without these bytes at the end"),
+    (
+        "btrim(bytea,bytea)->bytea",
+        Native(|a, t| trim_bytes(a, t, true, true)),
+        "without these bytes at the ends",
+    ),
+    (
+        "ltrim(bytea,bytea)->bytea",
+        Native(|a, t| trim_bytes(a, t, true, false)),
+        "without these bytes at the beginning",
+    ),
+    (
+        "rtrim(bytea,bytea)->bytea",
+        Native(|a, t| trim_bytes(a, t, false, true)),
+        "without these bytes at the end",
+    ),
     ("replace(text,text,text)->text", Native(replace), "with one text replaced by another"),
-    ("split_part(text,text,int4)->text", Native(strings::split_part), "the n-th part, from the end if negative"),
+    (
+        "split_part(text,text,int4)->text",
+        Native(strings::split_part),
+        "the n-th part, from the end if negative",
+    ),
     ("starts_with(text,text)->bool", Native(starts_with), "whether it begins with the other"),
     ("^@(text,text)->bool", Native(starts_with), "begins with"),
     ("ascii(text)->int4", Native(ascii), "code of the first character"),
@@ -860,7 +1029,9 @@ pub const SPECS: &[Spec] = &[
     ("bit_length(text)->int4", Df(datafusion::functions::string::bit_length), "bits"),
     (
         "bit_length(bytea)->int4",
-        Native(|a, t| rows!(a, t, out = Int32Builder::new(), (v: Bytes) out.append_value(v.len() as i32 * 8))),
+        Native(
+            |a, t| rows!(a, t, out = Int32Builder::new(), (v: Bytes) out.append_value(v.len() as i32 * 8)),
+        ),
         "bits",
     ),
     ("to_hex(int4)->text", Native(hex), "hexadecimal digits"),
@@ -919,7 +1090,11 @@ pub const SPECS: &[Spec] = &[
     ("bit_count(bytea)->int8", Native(bit_count), "bits that are set"),
     ("||(bytea,bytea)->bytea", Native(concat_bytes), "concatenates"),
     ("num_nulls(any...)->int4", Native(|a, t| null_count(a, t, true)), "number of arguments that are NULL"),
-    ("num_nonnulls(any...)->int4", Native(|a, t| null_count(a, t, false)), "number of arguments that are not NULL"),
+    (
+        "num_nonnulls(any...)->int4",
+        Native(|a, t| null_count(a, t, false)),
+        "number of arguments that are not NULL",
+    ),
     ("parse_ident(text)->_text", Native(parse_ident), "parts of a qualified name"),
 ];
 

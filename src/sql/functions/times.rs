@@ -35,12 +35,47 @@ fn infinite(micros: i64) -> bool {
 
 /// Abbreviations of zones that are no names of zones.
 const ABBREVIATIONS: &[(&str, i32)] = &[
-    ("acst", 34200), ("aest", 36000), ("aedt", 39600), ("akst", -32400), ("akdt", -28800), ("art", -10800),
-    ("awst", 28800), ("bst", 3600), ("brt", -10800), ("cat", 7200), ("cdt", -18000), ("cest", 7200), ("cet", 3600),
-    ("cst", -21600), ("eat", 10800), ("edt", -14400), ("eest", 10800), ("eet", 7200), ("est", -18000), ("gmt", 0),
-    ("hst", -36000), ("ist", 7200), ("jst", 32400), ("kst", 32400), ("mdt", -21600), ("msk", 10800), ("mst", -25200),
-    ("nzdt", 46800), ("nzst", 43200), ("pdt", -25200), ("pst", -28800), ("sast", 7200), ("sgt", 28800), ("ut", 0),
-    ("utc", 0), ("wast", 7200), ("wat", 3600), ("west", 3600), ("wet", 0), ("z", 0), ("zulu", 0),
+    ("acst", 34200),
+    ("aest", 36000),
+    ("aedt", 39600),
+    ("akst", -32400),
+    ("akdt", -28800),
+    ("art", -10800),
+    ("awst", 28800),
+    ("bst", 3600),
+    ("brt", -10800),
+    ("cat", 7200),
+    ("cdt", -18000),
+    ("cest", 7200),
+    ("cet", 3600),
+    ("cst", -21600),
+    ("eat", 10800),
+    ("edt", -14400),
+    ("eest", 10800),
+    ("eet", 7200),
+    ("est", -18000),
+    ("gmt", 0),
+    ("hst", -36000),
+    ("ist", 7200),
+    ("jst", 32400),
+    ("kst", 32400),
+    ("mdt", -21600),
+    ("msk", 10800),
+    ("mst", -25200),
+    ("nzdt", 46800),
+    ("nzst", 43200),
+    ("pdt", -25200),
+    ("pst", -28800),
+    ("sast", 7200),
+    ("sgt", 28800),
+    ("ut", 0),
+    ("utc", 0),
+    ("wast", 7200),
+    ("wat", 3600),
+    ("west", 3600),
+    ("wet", 0),
+    ("z", 0),
+    ("zulu", 0),
 ];
 
 fn fixed(seconds: i32) -> Option<Tz> {
@@ -50,9 +85,7 @@ fn fixed(seconds: i32) -> Option<Tz> {
 
 /// A time zone by name, abbreviation or POSIX offset (`+02` is west of Greenwich there).
 pub fn zone(name: &str) -> Result<Tz> {
-    let unknown = || {
-        Error::new(ErrorKind::InvalidParameter, format!("time zone \"{name}\" not recognized"))
-    };
+    let unknown = || Error::new(ErrorKind::InvalidParameter, format!("time zone \"{name}\" not recognized"));
     let lower = name.trim().to_ascii_lowercase();
     if lower == "utc" || lower == "gmt" || lower == "zulu" || lower == "z" {
         return "UTC".parse().map_err(|_| unknown());
@@ -131,7 +164,8 @@ fn add_months(days: i64, months: i64) -> i64 {
     let total = year * 12 + i64::from(month) - 1 + months;
     let (year, month) = (total.div_euclid(12), total.rem_euclid(12) as u32 + 1);
     let first = days_from_civil(year, month, 1);
-    let next = if month == 12 { days_from_civil(year + 1, 1, 1) } else { days_from_civil(year, month + 1, 1) };
+    let next =
+        if month == 12 { days_from_civil(year + 1, 1, 1) } else { days_from_civil(year, month + 1, 1) };
     first + i64::from(day).min(next - first) - 1
 }
 
@@ -460,9 +494,8 @@ pub fn overlaps(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Column
     use arrow::array::{Array, AsArray};
     let columns = super::kernel::Columns::new(args)?;
     let plain = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
-    let arrays = (0..4)
-        .map(|i| Ok(arrow::compute::cast(columns.array(i), &plain)?))
-        .collect::<DfResult<Vec<_>>>()?;
+    let arrays =
+        (0..4).map(|i| Ok(arrow::compute::cast(columns.array(i), &plain)?)).collect::<DfResult<Vec<_>>>()?;
     let value = |i: usize, row: usize| {
         let a = arrays[i].as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
         let at = columns.index(i, row);
@@ -574,7 +607,11 @@ pub fn scale_interval(args: &ScalarFunctionArgs, result: &DataType, divide: bool
 /// The functions with their signatures.
 pub const SPECS: &[Spec] = &[
     ("date_trunc(text,ts)->timestamp", With(periods::date_trunc), "cut at a unit"),
-    ("date_trunc(text,tstz)->timestamptz", With(periods::date_trunc), "cut at a unit of the session's time zone"),
+    (
+        "date_trunc(text,tstz)->timestamptz",
+        With(periods::date_trunc),
+        "cut at a unit of the session's time zone",
+    ),
     ("date_trunc(text,tstz,text)->timestamptz", Native(trunc_timestamptz), "cut at a unit of a time zone"),
     ("date_trunc(text,interval)->interval", Native(trunc_interval), "cut at a unit"),
     ("date_bin(interval,ts,ts)->timestamp", With(periods::date_bin), "begin of the bin of this width"),
@@ -624,7 +661,15 @@ mod tests {
     #[test]
     fn zones_are_names_abbreviations_and_offsets() {
         let noon = 12 * HOUR;
-        for (name, hours) in [("UTC", 0), ("est", -5), ("Europe/Berlin", 1), ("europe/berlin", 1), ("+02", -2), ("UTC+3", -3), ("<x>-4", 4)] {
+        for (name, hours) in [
+            ("UTC", 0),
+            ("est", -5),
+            ("Europe/Berlin", 1),
+            ("europe/berlin", 1),
+            ("+02", -2),
+            ("UTC+3", -3),
+            ("<x>-4", 4),
+        ] {
             assert_eq!(utc_to_local(zone(name).unwrap(), noon).unwrap(), noon + hours * HOUR, "{name}");
         }
         assert!(zone("Nowhere/Land").is_err() && zone("").is_err());

@@ -13,9 +13,9 @@ use chrono::{Offset, TimeZone};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::kernel::{Columns, Moment, Text, rows};
-use super::{DfResult, df_error};
 use super::registry::Build::{Native, Zoned};
 use super::registry::Spec;
+use super::{DfResult, df_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{civil_from_days, days_from_civil};
 
@@ -142,10 +142,8 @@ fn field_at(text: &str) -> Option<(Field, Case, usize)> {
         if own == name.to_lowercase() {
             return Some((*field, Case::Lower, name.len()));
         }
-        let named = matches!(
-            field,
-            Field::MonthName | Field::MonthShort | Field::WeekDayName | Field::WeekDayShort
-        );
+        let named =
+            matches!(field, Field::MonthName | Field::MonthShort | Field::WeekDayName | Field::WeekDayShort);
         let title = || name[..1].to_string() + &name[1..].to_lowercase();
         (named && own == title()).then_some((*field, Case::Title, name.len()))
     })
@@ -307,7 +305,17 @@ impl Fields {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -480,7 +488,11 @@ fn write_field(field: Field, case: Case, fill: bool, v: &Fields, out: &mut Strin
             let offset = v.zone.as_ref().map_or(0, |z| z.0);
             let sign = if offset < 0 { '-' } else { '+' };
             let offset = offset.abs();
-            let _ = if fill { write!(out, "{sign}{:02}", offset / 3600) } else { write!(out, "{sign}{}", offset / 3600) };
+            let _ = if fill {
+                write!(out, "{sign}{:02}", offset / 3600)
+            } else {
+                write!(out, "{sign}{}", offset / 3600)
+            };
             if offset % 3600 != 0 {
                 let _ = write!(out, ":{:02}", offset / 60 % 60);
             }
@@ -596,9 +608,9 @@ pub fn of_timestamp(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Co
         }
         valid.push(shown);
         let end = i32::try_from(bytes.len());
-        offsets.push(end.map_err(|_| {
-            df_error(Error::new(ErrorKind::ProgramLimit, "requested length too large"))
-        })?);
+        offsets.push(
+            end.map_err(|_| df_error(Error::new(ErrorKind::ProgramLimit, "requested length too large")))?,
+        );
     }
     let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
     let array = StringArray::try_new(OffsetBuffer::new(offsets.into()), bytes.into(), nulls)?;
@@ -679,7 +691,6 @@ struct Read {
     iso_day: Option<i64>,
     iso_day_of_year: Option<i64>,
     julian: Option<i64>,
-    quarter: Option<i64>,
     century: Option<i64>,
     hour: Option<i64>,
     twelve: bool,
@@ -694,7 +705,8 @@ struct Read {
 }
 
 fn invalid_value(value: &str, field: &str, detail: &str) -> Error {
-    Error::new(ErrorKind::InvalidDatetime, format!("invalid value \"{value}\" for \"{field}\"")).with_detail(detail)
+    Error::new(ErrorKind::InvalidDatetime, format!("invalid value \"{value}\" for \"{field}\""))
+        .with_detail(detail)
 }
 
 fn field_name(field: Field) -> &'static str {
@@ -758,9 +770,6 @@ fn digits<'a>(rest: &'a str, width: usize, fixed: bool, field: Field) -> Result<
         let shown: String = rest.chars().take(width.max(1)).collect();
         return Err(invalid_value(&shown, name, "Value must be an integer."));
     }
-    if fixed && n < width && all < width && !rest[sign + n..].is_empty() && width > 0 && false {
-        return Err(invalid_value(&rest[..sign + n], name, "Field requires more characters."));
-    }
     let value: i64 = rest[..sign + n].trim_start_matches('+').parse().map_err(|_| {
         invalid_value(&rest[..sign + n], name, "Value must be in the range -2147483648 to 2147483647.")
     })?;
@@ -777,9 +786,13 @@ fn read_field<'a>(field: Field, adjacent: bool, rest: &'a str, r: &mut Read) -> 
     };
     let no_match = |width: usize| {
         let shown: String = rest.chars().take(width).collect();
-        invalid_value(&shown, field_name(field), "The given value did not match any of the allowed values for this field.")
+        invalid_value(
+            &shown,
+            field_name(field),
+            "The given value did not match any of the allowed values for this field.",
+        )
     };
-    let mut number = |width: usize| digits(rest, width, adjacent, field);
+    let number = |width: usize| digits(rest, width, adjacent, field);
     Ok(match field {
         Field::Year(w) => {
             let (v, n, after) = digits(rest, w.into(), adjacent, field)?;
@@ -787,7 +800,13 @@ fn read_field<'a>(field: Field, adjacent: bool, rest: &'a str, r: &mut Read) -> 
             r.year = Some(if n <= 2 && w < 4 {
                 if v < 70 { v + 2000 } else { v + 1900 }
             } else if n == 3 && w < 4 {
-                if v < 100 { v + 2000 } else if v < 520 { v + 2000 } else { v + 1000 }
+                if v < 100 {
+                    v + 2000
+                } else if v < 520 {
+                    v + 2000
+                } else {
+                    v + 1000
+                }
             } else {
                 v
             });
@@ -812,7 +831,9 @@ fn read_field<'a>(field: Field, adjacent: bool, rest: &'a str, r: &mut Read) -> 
         }
         Field::MonthName | Field::MonthShort => {
             let full = if field == Field::MonthName { named(&MONTHS, None) } else { None };
-            let (i, used) = full.or_else(|| named(&MONTHS, Some(3))).ok_or_else(|| no_match(if field == Field::MonthShort { 3 } else { 9 }))?;
+            let (i, used) = full
+                .or_else(|| named(&MONTHS, Some(3)))
+                .ok_or_else(|| no_match(if field == Field::MonthShort { 3 } else { 9 }))?;
             r.month = Some(i as i64 + 1);
             &rest[used..]
         }
@@ -1081,10 +1102,19 @@ mod tests {
 
     #[test]
     fn what_is_written_by_a_template_is_read_by_it() {
-        for template in ["YYYY-MM-DD HH24:MI:SS.US", "DD Mon YYYY HH:MI:SS.US PM", "YYYYMMDDHH24MISSUS", "IYYY-IW-ID HH24:MI:SS.US"] {
+        for template in [
+            "YYYY-MM-DD HH24:MI:SS.US",
+            "DD Mon YYYY HH:MI:SS.US PM",
+            "YYYYMMDDHH24MISSUS",
+            "IYYY-IW-ID HH24:MI:SS.US",
+        ] {
             let text = show(template);
             let (days, time) = assemble(&read(&parse(template), &text).unwrap(), &text).unwrap();
-            assert_eq!((days, time), (days_from_civil(2024, 2, 29), ((13 * 60 + 4) * 60 + 5) * SECOND + 678_900), "{template}");
+            assert_eq!(
+                (days, time),
+                (days_from_civil(2024, 2, 29), ((13 * 60 + 4) * 60 + 5) * SECOND + 678_900),
+                "{template}"
+            );
         }
     }
 }

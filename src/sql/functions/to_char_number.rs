@@ -28,8 +28,12 @@ enum Item {
     Minus,
     Plus,
     Sign,
-    Ordinal { upper: bool },
-    Roman { upper: bool },
+    Ordinal {
+        upper: bool,
+    },
+    Roman {
+        upper: bool,
+    },
     Text(String),
     /// Items that only set an option.
     Nothing,
@@ -88,7 +92,8 @@ impl Template {
                 rest = &rest[2..];
                 continue;
             }
-            let keyword = KEYWORDS.iter().find(|k| rest.get(..k.len()).is_some_and(|r| r.eq_ignore_ascii_case(k)));
+            let keyword =
+                KEYWORDS.iter().find(|k| rest.get(..k.len()).is_some_and(|r| r.eq_ignore_ascii_case(k)));
             let used = keyword.map_or(c.len_utf8(), |k| k.len());
             let upper = c.is_ascii_uppercase();
             let item = t.item(keyword.copied(), c, upper)?;
@@ -315,7 +320,8 @@ impl Writer<'_> {
 /// Writes a number by a template.
 fn write(t: &Template, digits: &Digits, roman: Option<i64>, out: &mut String) {
     if t.roman {
-        let text = roman.filter(|n| (1..=3999).contains(n)).map_or_else(|| "###############".to_string(), to_roman);
+        let text =
+            roman.filter(|n| (1..=3999).contains(n)).map_or_else(|| "###############".to_string(), to_roman);
         let lower = t.items.iter().any(|i| matches!(i, Item::Roman { upper: false }));
         let text = if lower { text.to_lowercase() } else { text };
         for item in &t.items {
@@ -537,7 +543,8 @@ fn exact(t: &Template, value: i128, scale: i8, out: &mut String) {
         Some(n) => value.saturating_mul(10i128.pow(n.min(37) as u32)),
         None => value,
     };
-    let roman = t.roman.then(|| decimal_digits(value, scale, 0).text.parse().unwrap_or(0) * value.signum() as i64);
+    let roman =
+        t.roman.then(|| decimal_digits(value, scale, 0).text.parse().unwrap_or(0) * value.signum() as i64);
     write(t, &decimal_digits(value, scale, t.after), roman, out);
 }
 
