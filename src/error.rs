@@ -78,6 +78,14 @@ kinds! {
     InvalidLogarithm = "2201E",
     InvalidPower = "2201F",
     InvalidDisplacement = "22009",
+    /// An offset of a window frame is negative.
+    InvalidFrameOffset = "22013",
+    /// NULL where it is not allowed.
+    NullNotAllowed = "22004",
+    /// The argument of ntile() is not positive.
+    InvalidNtile = "22014",
+    /// The argument of nth_value() is not positive.
+    InvalidNthValue = "22016",
     GeneratedAlways = "428C9",
     StringTooLong = "22001",
     StringLengthMismatch = "22026",
@@ -112,6 +120,8 @@ kinds! {
     Serialization = "40001",
     QueryCanceled = "57014",
     AdminShutdown = "57P01",
+    IdleSession = "57P05",
+    IdleInTransaction = "25P03",
     CrashShutdown = "57P02",
     CannotConnectNow = "57P03",
     OutOfMemory = "53200",
@@ -154,6 +164,7 @@ struct Fields {
     detail: Option<String>,
     hint: Option<String>,
     position: Option<usize>,
+    context: Option<String>,
     schema: Option<String>,
     table: Option<String>,
     column: Option<String>,
@@ -202,6 +213,12 @@ impl Error {
         self
     }
 
+    /// Adds where it happened (CONTEXT), for example the line of a COPY.
+    pub fn with_context(mut self, context: impl Into<String>) -> Self {
+        self.fields.context = Some(context.into());
+        self
+    }
+
     /// Adds the table (and schema) the error is about.
     pub fn with_table(mut self, schema: impl Into<String>, table: impl Into<String>) -> Self {
         self.fields.schema = Some(schema.into());
@@ -246,6 +263,10 @@ impl Error {
     /// The 1-based character position in the query text.
     pub fn position(&self) -> Option<usize> {
         self.fields.position
+    }
+    /// The CONTEXT field.
+    pub fn context(&self) -> Option<&str> {
+        self.fields.context.as_deref()
     }
     /// The schema the error is about.
     pub fn schema(&self) -> Option<&str> {

@@ -97,8 +97,9 @@ impl CancelHandle {
 
     /// Ends the session (`pg_terminate_backend`): its statement is cancelled and the client gets FATAL 57P01.
     pub fn terminate(&self) {
-        self.cancel();
+        // Whoever sees the statement cancelled must know why.
         self.0.terminated.cancel();
+        self.cancel();
     }
 
     /// Cancelled when the session shall end.
@@ -212,6 +213,14 @@ pub enum TransactionStatus {
     InBlock,
     /// In a transaction block that failed.
     Failed,
+}
+
+/// A time after which a silent client's session ends.
+pub struct IdleLimit {
+    /// The time.
+    pub after: Duration,
+    /// The FATAL error.
+    pub error: Error,
 }
 
 /// A message beside the result.
@@ -426,6 +435,10 @@ pub trait BackendSession: Send {
     }
     /// The columns of a cursor that SQL has declared: the protocol may describe and run it as a portal.
     fn cursor_columns(&mut self, _name: &str) -> Option<Arc<[OutputColumn]>> {
+        None
+    }
+    /// How long the client may stay silent now, and what it is told then.
+    fn idle_limit(&self) -> Option<IdleLimit> {
         None
     }
     /// An error was reported to the client, from wherever: an open transaction block has failed.

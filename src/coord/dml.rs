@@ -44,8 +44,18 @@ impl Session {
             .get(dml.table)
             .cloned()
             .ok_or_else(|| Error::new(ErrorKind::UndefinedTable, "the table has been dropped"))?;
-        let (plan, returning) = dml.with_params(&params)?;
-        let batches = self.source_rows(plan).await?;
+        let quick = if params.len() == dml.param_types.len() {
+            rows::of_constant_plan(&dml.source, None, &params)?
+        } else {
+            None
+        };
+        let (batches, returning) = match quick {
+            Some(batch) => (vec![batch], dml.returning_with_params(&params)?),
+            None => {
+                let (plan, returning) = dml.with_params(&params)?;
+                (self.source_rows(plan).await?, returning)
+            }
+        };
         let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let change = self.change_of(&table, dml, batches)?;
         let answer = match (&returning, &dml.returning) {
@@ -66,11 +76,8 @@ impl Session {
         }
     }
 
-    /// The rows that a DML statement's plan gives: without DataFusion where the plan reads nothing.
+    /// The rows that a DML statement's plan gives.
     async fn source_rows(&mut self, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
-        if let Some(batch) = rows::of_constant_plan(&plan, None)? {
-            return Ok(vec![batch]);
-        }
         let shared = self.shared().clone();
         let snapshot = self.transaction().snapshot(&shared);
         self.run_plan(plan, &snapshot)?.try_collect().await

@@ -4,7 +4,7 @@
 //! at rest. An epoch is sealed as soon as the last one is done: an idle server seals at the first row, a busy one
 //! gathers while the previous step runs, within caps. The life of an epoch:
 //! commits are checked and applied to their tables (unseen by readers), the log record is appended, the dataflows step
-//! while the record is being synced, then the epoch is published, subscribers are told and commits are
+//! while the record is being synced (before it, if there is little to do), then the epoch is published, subscribers are told and commits are
 //! acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,8 +34,6 @@ use crate::zset::ZBatch;
 
 /// At most this many commands make one epoch.
 const MAX_COMMANDS: usize = 4096;
-/// At most about this many rows make one epoch.
-const MAX_ROWS: usize = 64 * 8192;
 /// How long a slice of hydration may take before live work is looked at again.
 const HYDRATION_SLICE: Duration = Duration::from_millis(10);
 /// Bindings of sources without a table write are synced at least this often.
@@ -64,6 +62,8 @@ pub struct Coordinator {
     /// Bytes of log that make a base snapshot worthwhile.
     pub(super) checkpoint_size: u64,
     pub(super) base_in_progress: bool,
+    /// Rows and bytes after which no more is gathered for an epoch.
+    pub(super) epoch_limits: (usize, usize),
 }
 
 /// An epoch that is being put together.
@@ -83,6 +83,7 @@ pub(super) struct OpenEpoch {
     /// Whether it must be synced before anybody is told.
     durable: bool,
     rows: usize,
+    bytes: usize,
 }
 
 impl OpenEpoch {
@@ -111,7 +112,7 @@ impl Coordinator {
             let mut open = self.open_epoch();
             let mut queue: VecDeque<Command> = first.into_iter().collect();
             let mut taken = 0;
-            while let Some(command) = queue.pop_front().or_else(|| self.more(taken, open.rows)) {
+            while let Some(command) = queue.pop_front().or_else(|| self.more(taken, &open)) {
                 taken += 1;
                 match command {
                     Command::Shutdown { reply } => {
@@ -119,9 +120,9 @@ impl Coordinator {
                         return self.stop(Some(reply));
                     }
                     // Definitions stand at an epoch border of their own.
-                    Command::Commit { ddl, writes, reply } if !ddl.is_empty() => {
+                    Command::Commit { ddl, writes, background, reply } if !ddl.is_empty() => {
                         self.close_epoch(open);
-                        self.commit_definitions(ddl, writes, reply);
+                        self.commit_definitions(ddl, writes, background, reply);
                         open = self.open_epoch();
                     }
                     command => self.take(&mut open, command),
@@ -150,8 +151,11 @@ impl Coordinator {
         }
     }
 
-    fn more(&mut self, taken: usize, rows: usize) -> Option<Command> {
-        (taken < MAX_COMMANDS && rows < MAX_ROWS).then(|| self.commands.try_recv().ok()).flatten()
+    fn more(&mut self, taken: usize, open: &OpenEpoch) -> Option<Command> {
+        let (rows, bytes) = self.epoch_limits;
+        (taken < MAX_COMMANDS && open.rows < rows && open.bytes < bytes)
+            .then(|| self.commands.try_recv().ok())
+            .flatten()
     }
 
     /// How long until something is due by itself; `None`: nothing ever is.
@@ -189,6 +193,7 @@ impl Coordinator {
             done: Vec::new(),
             durable: false,
             rows: 0,
+            bytes: 0,
         }
     }
 
@@ -288,6 +293,7 @@ impl Coordinator {
             open.applied.push((id, change.clone()));
         }
         open.rows += change.num_rows();
+        open.bytes += change.memory_size();
         if logged {
             open.logged.insert(id);
             open.entries.push(LogEntry::Table { object: id.0, change: change.clone() });
@@ -320,6 +326,7 @@ impl Coordinator {
                 self.put(open, id, rows, false)?;
             } else if !rows.is_empty() {
                 open.rows += rows.num_rows();
+                open.bytes += rows.memory_size();
                 open.changes.entry(id).or_default().push(rows);
             }
         }
@@ -357,25 +364,32 @@ impl Coordinator {
                 return false;
             }
         }
-        let sync = open.durable.then(|| {
-            let log = self.log.clone();
-            let (tx, rx) = std::sync::mpsc::sync_channel(1);
-            self.shared.sync_pool.run(move || drop(tx.send(log.lock().sync())));
-            rx
-        });
         let input = EpochInput {
             epoch: open.epoch,
             now: open.epoch.as_time(),
             changes: std::mem::take(&mut open.changes).into_iter().collect(),
             watermarks,
         };
+        // Beside a step that is over at once, a sync is not worth handing to another thread.
+        let beside = open.durable && !self.engine.is_small(&input.changes);
+        let sync = beside.then(|| {
+            let log = self.log.clone();
+            let (tx, rx) = std::sync::mpsc::sync_channel(1);
+            self.shared.sync_pool.run(move || drop(tx.send(log.lock().sync())));
+            rx
+        });
         let table_changes: Vec<(ObjectId, Vec<ZBatch>)> =
             input.changes.iter().filter(|(id, _)| self.hub.wants(*id)).cloned().collect();
         let mut touched: Vec<ObjectId> = input.changes.iter().map(|(id, _)| *id).collect();
         let started = Instant::now();
         let report = self.step_with_errors(input);
-        if let Some(sync) = sync {
-            let synced = sync.recv().unwrap_or_else(|_| Err(Error::internal("the log's thread has ended")));
+        if open.durable {
+            let synced = match sync {
+                Some(sync) => {
+                    sync.recv().unwrap_or_else(|_| Err(Error::internal("the log's thread has ended")))
+                }
+                None => self.log.lock().sync(),
+            };
             if let Err(e) = synced {
                 self.poison(open, e);
                 return false;
@@ -533,7 +547,13 @@ impl Coordinator {
         if self.poisoned.is_some() { Err(self.poison_error()) } else { Ok(()) }
     }
 
-    fn commit_definitions(&mut self, ddl: Vec<DdlOp>, writes: Vec<TableWrite>, reply: Reply<Epoch>) {
+    fn commit_definitions(
+        &mut self,
+        ddl: Vec<DdlOp>,
+        writes: Vec<TableWrite>,
+        background: bool,
+        reply: Reply<Epoch>,
+    ) {
         let saved = (self.catalog.clone(), self.relations.clone(), self.trackers.clone());
         let mut open = self.open_epoch();
         let applied = self
@@ -549,7 +569,7 @@ impl Coordinator {
             }
         };
         open.durable = true;
-        let waits_for_view = !effects.views.is_empty();
+        let waits_for_view = !effects.views.is_empty() && !background;
         let mut reply = Some(reply);
         if !waits_for_view {
             open.replies.extend(reply.take());

@@ -24,8 +24,11 @@ use crate::store::relation::Relation;
 use crate::time::Epoch;
 use crate::zset::{TARGET_ROWS, ZBatch};
 
-/// Batches that are fed at once before the clock is looked at.
-const SLICE_BATCHES: usize = 4;
+/// Rows that are fed at once before the clock is looked at: few at first, because nobody knows how many each of them
+/// makes in a join, then as many as take no longer than a slice may.
+const FIRST_ROWS: usize = 64;
+const MOST_ROWS: usize = 4 * TARGET_ROWS;
+const FEW_MILLIS: Duration = Duration::from_millis(3);
 
 /// Who waits for a hydration.
 enum Waiter {
@@ -70,6 +73,8 @@ pub struct Hydration {
     target: Destination,
     /// What is left of the snapshot; `None` before the turn has come.
     inputs: Option<VecDeque<(ObjectId, VecDeque<RecordBatch>)>>,
+    /// Rows to be fed next.
+    rows: usize,
     waiter: Waiter,
     started: Instant,
 }
@@ -83,6 +88,7 @@ impl Hydration {
             plan,
             target,
             inputs: None,
+            rows: FIRST_ROWS,
             waiter: Waiter::Nobody,
             started: Instant::now(),
         }
@@ -102,6 +108,7 @@ impl Hydration {
             plan,
             target: Destination::View { rows: relation, errors: None },
             inputs: None,
+            rows: FIRST_ROWS,
             waiter: Waiter::Subscription(subscriber, reply),
             started: Instant::now(),
         }
@@ -192,10 +199,15 @@ impl Coordinator {
                 h.inputs.as_mut().and_then(VecDeque::pop_front);
                 continue;
             }
-            let slice: Vec<ZBatch> =
-                batches.drain(..SLICE_BATCHES.min(batches.len())).map(ZBatch::inserts).collect();
+            let slice: Vec<ZBatch> = first_rows(batches, h.rows).into_iter().map(ZBatch::inserts).collect();
             let id = *id;
+            let started = Instant::now();
             self.engine.hydrate_slice(h.id, vec![(id, slice)])?;
+            h.rows = match started.elapsed() {
+                took if took < FEW_MILLIS => (h.rows * 2).min(MOST_ROWS),
+                took if took > 3 * FEW_MILLIS => (h.rows / 2).max(1),
+                _ => h.rows,
+            };
             if Instant::now() >= deadline {
                 return Ok(None);
             }
@@ -277,4 +289,21 @@ fn cut(batches: Vec<RecordBatch>) -> VecDeque<RecordBatch> {
         }
     }
     out
+}
+
+/// Takes the first `rows` rows off.
+fn first_rows(batches: &mut VecDeque<RecordBatch>, rows: usize) -> Vec<RecordBatch> {
+    let mut taken = Vec::new();
+    let mut missing = rows;
+    while missing > 0
+        && let Some(batch) = batches.pop_front()
+    {
+        let part = missing.min(batch.num_rows());
+        if part < batch.num_rows() {
+            batches.push_front(batch.slice(part, batch.num_rows() - part));
+        }
+        missing -= part;
+        taken.push(batch.slice(0, part));
+    }
+    taken
 }

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use crate::catalog::{ObjectBody, ObjectId};
 use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
-use crate::coord::session::{Parsed, Session};
+use crate::coord::session::{Parsed, Session, off_the_wire};
 use crate::coord::transaction::Snapshot;
 use crate::coord::{Shared, introspect};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +26,9 @@ use crate::sql::point::{KeyValue, PointLookup};
 use crate::sql::statement::{CopyObject, CursorSource, Statement};
 use crate::store::relation::Relation;
 use crate::types::PgType;
+
+/// The index of a key's prefix over at most this many rows is waited for.
+const BUILT_AT_ONCE: usize = 200_000;
 
 /// What has been worked out about a statement.
 pub struct Prepared {
@@ -72,12 +75,15 @@ impl Session {
         context.text = parsed.whole.as_deref().map(str::to_string);
         let bound = match parsed.statement() {
             Statement::Query(query) => {
-                let query = bind::bind_query(query, &context)?;
+                let query = off_the_wire(parsed.parsed.text.len(), || bind::bind_query(query, &context))?;
                 let columns = query.columns.clone().into();
                 let point = point::point_lookup(&query, &context.catalog);
                 Bound::Query { query, point, columns }
             }
-            statement => Bound::Dml(Box::new(bind::bind_statement(statement, &context)?)),
+            statement => {
+                let bind = || bind::bind_statement(statement, &context);
+                Bound::Dml(Box::new(off_the_wire(parsed.parsed.text.len(), bind)?))
+            }
         };
         let depends_on_now = match &bound {
             Bound::Query { query, .. } => query.dependent_on_now,
@@ -118,7 +124,7 @@ impl Session {
             return None;
         }
         let snapshot = transaction.snapshot(&shared);
-        let batch = look_up(point, &snapshot, params).transpose()?;
+        let batch = look_up_at_once(point, &snapshot, params).transpose()?;
         Some(batch.map(|batch| Outcome::Rows {
             columns: columns.clone(),
             stream: Box::pin(futures::stream::iter([Ok(batch)])),
@@ -168,7 +174,7 @@ impl Session {
             }
             Statement::Declare(declare) => match &declare.source {
                 CursorSource::Query(query) => {
-                    let inner = Parsed::of_query(query);
+                    let inner = Parsed::of_query(query, parsed.whole.clone());
                     let described = self.describe_inner(&inner, given)?;
                     Ok(Description { params: described.params, columns: None })
                 }
@@ -177,7 +183,7 @@ impl Session {
             Statement::Copy(copy) => {
                 if let CopyObject::Query(query) = &copy.object {
                     // Bound now, so that its errors come with Describe.
-                    self.describe_inner(&Parsed::of_query(query), given)?;
+                    self.describe_inner(&Parsed::of_query(query, parsed.whole.clone()), given)?;
                 }
                 Ok(Description::default())
             }
@@ -187,14 +193,11 @@ impl Session {
 
     /// SELECT.
     pub(super) async fn select(&mut self, parsed: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
-        let Statement::Query(query) = parsed.statement() else {
-            return Err(Error::internal("not a query"));
-        };
         // What has been bound as a query is none about the catalog.
         let prepared = match self.known(parsed, &[]) {
             Some(known) => known,
             None => {
-                if let Some(answer) = self.catalog_answer(query, &params)? {
+                if let Some(answer) = self.catalog_answer(parsed, &params).await? {
                     return Ok(answer);
                 }
                 self.bound(parsed, &[])?
@@ -212,7 +215,10 @@ impl Session {
         }
         if let Some(point) = point
             && transaction.is_read_only_so_far()
-            && let Some(batch) = look_up(point, &snapshot, &params)?
+            && let Some(batch) = match look_up(point, &snapshot, &params)? {
+                None if prefix_index(point, &snapshot).await? => look_up(point, &snapshot, &params)?,
+                found => found,
+            }
         {
             return Ok(Outcome::Rows {
                 columns: columns.clone(),
@@ -238,7 +244,7 @@ impl Session {
         stats: Option<introspect::Stats>,
     ) -> Result<QueryStream> {
         let resolver = self.resolver(snapshot, stats)?;
-        let limits = Limits { memory_bytes: self.server.inner.settings.query_memory_limit(), spill: None };
+        let limits = Limits { memory: self.server.inner.query_memory.clone(), spill: None };
         read::query::start(
             plan,
             &resolver,
@@ -358,12 +364,49 @@ fn raise_view_errors(reads: &[ObjectId], snapshot: &Snapshot, shared: &Shared) -
     Ok(())
 }
 
-/// The rows of a point lookup; `None` if the index is not there any more.
+/// Sees to the index of a key's first columns. Whether it has come to be: large ones are built while queries go on to
+/// read everything.
+async fn prefix_index(point: &PointLookup, snapshot: &Snapshot) -> Result<bool> {
+    let Some(relation) = snapshot.world.relations.get(&point.object).cloned() else { return Ok(false) };
+    if !point.prefix || relation.has_index(&point.columns) {
+        return Ok(false);
+    }
+    let columns = point.columns.clone();
+    let wait = relation.row_count() <= BUILT_AT_ONCE;
+    let building = tokio::task::spawn_blocking(move || relation.create_prefix_index(&columns));
+    if !wait {
+        return Ok(false);
+    }
+    building.await.map_err(|e| Error::internal(format!("an index could not be built: {e}")))?
+}
+
+/// The rows of a point lookup; `None` if the index is not there, or the rows are many.
 fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> Result<Option<RecordBatch>> {
     let Some(relation) = snapshot.world.relations.get(&point.object) else { return Ok(None) };
     if !relation.has_index(&point.columns) {
         return Ok(None);
     }
+    find(relation, point, snapshot, params)
+}
+
+/// As [`look_up`], if the index is there.
+fn look_up_at_once(
+    point: &PointLookup,
+    snapshot: &Snapshot,
+    params: &[ScalarValue],
+) -> Result<Option<RecordBatch>> {
+    match snapshot.world.relations.get(&point.object) {
+        Some(relation) if relation.has_index(&point.columns) => find(relation, point, snapshot, params),
+        _ => Ok(None),
+    }
+}
+
+fn find(
+    relation: &Relation,
+    point: &PointLookup,
+    snapshot: &Snapshot,
+    params: &[ScalarValue],
+) -> Result<Option<RecordBatch>> {
     let keys = point
         .keys
         .iter()
@@ -378,5 +421,5 @@ fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> 
                 .collect::<Result<Vec<_>>>()
         })
         .collect::<Result<Vec<_>>>()?;
-    read::lookup::lookup(relation, &point.columns, &keys, &point.projection, snapshot.pin.epoch()).map(Some)
+    read::lookup::lookup(relation, &point.columns, &keys, &point.projection, snapshot.pin.epoch())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::session_state::SessionState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -17,9 +18,10 @@ use tracing::info;
 use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::{ServerSettings, SessionSettings};
+use crate::coord::advisory::Locks;
 use crate::coord::backend::{
-    Backend, BackendSession, CancelHandle, ConnectParams, Description, Notice, Outcome, OutputColumn,
-    ParsedStatement, TransactionStatus,
+    Backend, BackendSession, CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome,
+    OutputColumn, ParsedStatement, TransactionStatus,
 };
 use crate::coord::command::Command;
 use crate::coord::recover::{self, Parts};
@@ -52,6 +54,10 @@ pub(super) struct Inner {
     started: EventTime,
     pub(super) settings: ServerSettings,
     pub(super) query_state: Arc<SessionState>,
+    /// What all running queries may hold together.
+    pub(super) query_memory: Arc<dyn MemoryPool>,
+    /// Advisory locks.
+    pub(super) locks: Locks,
     pub(super) query_runtime: tokio::runtime::Handle,
     /// Kept so that it lives as long as the server; taken out at the end.
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
@@ -110,6 +116,7 @@ impl Server {
             memory_limit: settings.memory_limit(),
             retention: settings.retention(),
             checkpoint_size: settings.checkpoint_size() as u64,
+            epoch_limits: (settings.epoch_max_rows(), settings.epoch_max_bytes()),
             commands: mpsc::channel(),
             context: recovery_context,
         };
@@ -135,6 +142,8 @@ impl Server {
         let inner = Inner {
             started: shared.clock.now(),
             query_state: Arc::new(read::query::session_state(1)?),
+            query_memory: read::query::memory_pool(settings.query_memory_limit()),
+            locks: Locks::default(),
             query_runtime: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             sessions: Mutex::new(BTreeMap::new()),
@@ -203,6 +212,8 @@ impl Server {
     }
 
     pub(super) fn disconnected(&self, pid: i32) {
+        self.inner.locks.release(pid, true);
+        self.inner.locks.release(pid, false);
         self.inner.sessions.lock().remove(&pid);
     }
 
@@ -284,6 +295,9 @@ impl BackendSession for Session {
     }
     fn cursor_columns(&mut self, name: &str) -> Option<Arc<[OutputColumn]>> {
         Session::cursor_columns(self, name).ok()
+    }
+    fn idle_limit(&self) -> Option<IdleLimit> {
+        Session::idle_limit(self)
     }
     fn statement_failed(&mut self, _error: &Error) {
         self.fail_statement();

@@ -13,11 +13,12 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::object::DATABASE;
-use crate::catalog::{Catalog, ObjectId};
+use crate::catalog::{Catalog, ObjectBody, ObjectId};
 use crate::config::{SavedSettings, SessionSettings};
 use crate::coord::Shared;
 use crate::coord::backend::{
-    CancelHandle, ConnectParams, Description, Notice, Outcome, RowsTag, StatementStore, TransactionStatus,
+    CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome, RowsTag, StatementStore,
+    TransactionStatus,
 };
 use crate::coord::command::{Command, DdlOp, TableWrite};
 use crate::coord::copy::CopiedRows;
@@ -31,6 +32,7 @@ use crate::sql::bind::BindContext;
 use crate::sql::statement::{
     Discard, Isolation, ParsedStatement, Set, SetValue, SqlQuery, Statement, TransactionModes,
 };
+use crate::store::relation::Relation;
 use crate::time::Epoch;
 use crate::types::PgType;
 use crate::types::text::TextOptions;
@@ -70,17 +72,26 @@ impl Parsed {
     fn part(parsed: ParsedStatement, whole: Option<Arc<str>>) -> Arc<Self> {
         Arc::new(Parsed { parsed, whole, prepared: Mutex::new(None), given: Mutex::new(Vec::new()) })
     }
-    /// A query that is part of another statement.
-    pub fn of_query(query: &SqlQuery) -> Arc<Self> {
-        Parsed::new(ParsedStatement {
-            statement: Statement::Query(query.ast.clone()),
-            text: query.text.clone(),
-            offset: 0,
-        })
+    /// A query that is part of another statement of the query string `whole`.
+    pub fn of_query(query: &SqlQuery, whole: Option<Arc<str>>) -> Arc<Self> {
+        let statement = Statement::Query(query.ast.clone());
+        Parsed::part(ParsedStatement { statement, text: query.text.clone(), offset: 0 }, whole)
     }
     /// The statement itself.
     pub fn statement(&self) -> &Statement {
         &self.parsed.statement
+    }
+}
+
+/// A use of an index that ends with this.
+struct BuiltIndex {
+    relation: Arc<Relation>,
+    columns: Vec<usize>,
+}
+
+impl Drop for BuiltIndex {
+    fn drop(&mut self) {
+        self.relation.release_index(&self.columns);
     }
 }
 
@@ -114,7 +125,7 @@ pub struct Session {
     /// The last of them was also the last statement: the client has not been told its tag yet.
     last_is_open: bool,
     /// Whoever may cancel the running statement holds this too.
-    handle: CancelHandle,
+    pub(super) handle: CancelHandle,
     /// Cancels the running statement.
     pub(super) cancel: CancellationToken,
 }
@@ -231,7 +242,19 @@ impl Session {
     pub fn parse(&self, text: &str) -> Result<Vec<Arc<Parsed>>> {
         let whole: Arc<str> = text.into();
         let part = |statement| Parsed::part(statement, Some(whole.clone()));
-        Ok(crate::sql::parse(text)?.into_iter().map(part).collect())
+        let parsed = off_the_wire(text.len(), || crate::sql::parse(text))?;
+        Ok(parsed.into_iter().map(part).collect())
+    }
+
+    /// How long the client may stay silent in the state the session is in.
+    pub(super) fn idle_limit(&self) -> Option<IdleLimit> {
+        let (setting, kind, what) = match self.status() {
+            TransactionStatus::Idle => ("idle_session_timeout", ErrorKind::IdleSession, "idle-session"),
+            _ => ("idle_in_transaction_session_timeout", ErrorKind::IdleInTransaction, "idle-in-transaction"),
+        };
+        let after = self.settings.timeout(setting)?;
+        let text = format!("terminating connection due to {what} timeout");
+        Some(IdleLimit { after, error: Error::new(kind, text) })
     }
 
     // ---- transactions -------------------------------------------------------------------------
@@ -274,8 +297,14 @@ impl Session {
         self.transaction = None;
         self.replayable = None;
         self.close_cursors(true);
-        self.settings.end(true);
+        self.ended(true);
         Some(Ok(None))
+    }
+
+    /// What ends with a transaction.
+    fn ended(&mut self, committed: bool) {
+        self.settings.end(committed);
+        self.server.inner.locks.release(self.pid, true);
     }
 
     fn abandon(&mut self) -> Result<()> {
@@ -283,7 +312,7 @@ impl Session {
         self.replayable = None;
         self.copying = None;
         self.close_cursors(false);
-        self.settings.end(false);
+        self.ended(false);
         Ok(())
     }
 
@@ -296,7 +325,7 @@ impl Session {
             let replayable = self.replayable.take();
             if transaction.is_read_only_so_far() {
                 self.close_cursors(true);
-                self.settings.end(true);
+                self.ended(true);
                 return Ok(tag);
             }
             let may_retry = !transaction.explicit && !transaction.has_definitions();
@@ -304,7 +333,7 @@ impl Session {
             match self.send_commit(ddl, writes).await {
                 Ok(_) => {
                     self.close_cursors(true);
-                    self.settings.end(true);
+                    self.ended(true);
                     return Ok(tag);
                 }
                 Err(e) if e.kind() == ErrorKind::Serialization && may_retry && attempt < CONFLICT_RETRIES => {
@@ -360,10 +389,13 @@ impl Session {
                 _ => None,
             })
             .collect();
+        let (shared, handle) = (self.shared().clone(), self.handle.clone());
+        let _indexes = build_indexes(&shared, &handle, &ddl).await?;
+        let background = self.settings.is_on("background_ddl");
         let (reply, mut answer) = oneshot::channel();
-        self.shared().send(Command::Commit { ddl, writes, reply })?;
+        self.shared().send(Command::Commit { ddl, writes, background, reply })?;
         let gone = |_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down");
-        if views.is_empty() {
+        if views.is_empty() || background {
             // What has been sent is on its way: there is no taking it back.
             return answer.await.map_err(gone)?;
         }
@@ -627,7 +659,7 @@ impl Session {
                 self.dml(parsed, params).await
             }
             Statement::Truncate(truncate) => self.truncate(truncate),
-            Statement::Copy(copy) => self.copy(copy).await,
+            Statement::Copy(copy) => self.copy(copy, parsed.whole.clone()).await,
             Statement::Set(set) => self.set(set),
             Statement::SetTransaction { session, modes } => {
                 self.set_modes(modes, *session)?;
@@ -645,8 +677,8 @@ impl Session {
             Statement::ShowObjects(show) => self.show_objects(show),
             Statement::ShowCreate { kind, name } => self.show_create(*kind, name),
             Statement::Explain(explain) => self.explain(explain).await,
-            Statement::Subscribe(subscribe) => self.subscribe_rows(subscribe).await,
-            Statement::Declare(declare) => self.declare(declare, params).await,
+            Statement::Subscribe(subscribe) => self.subscribe_rows(subscribe, true).await,
+            Statement::Declare(declare) => self.declare(declare, params, parsed.whole.clone()).await,
             Statement::Fetch(fetch) => self.fetch(fetch).await,
             Statement::Move(fetch) => self.move_cursor(fetch).await,
             Statement::Close(name) => self.close(name.as_deref()),
@@ -677,7 +709,7 @@ impl Session {
                 // Storage looks after itself; tools send these as a matter of course.
                 Ok(command(parsed.statement().tag()))
             }
-            _ => self.define(parsed),
+            _ => off_the_wire(usize::MAX, || self.define(parsed)),
         }
     }
 
@@ -688,7 +720,9 @@ impl Session {
         let shared = self.shared().clone();
         let mut catalog = self.transaction().catalog(&shared);
         let whole = match statement {
-            Statement::CreateView(_) => parsed.whole.as_deref().map(str::to_string),
+            Statement::CreateView(_) | Statement::CreateTable(_) => {
+                parsed.whole.as_deref().map(str::to_string)
+            }
             _ => None,
         };
         let context =
@@ -746,6 +780,7 @@ impl Session {
             }
             self.close_all_cursors();
             self.statements.clear();
+            self.server.inner.locks.release(self.pid, false);
             self.settings.reset_all();
         }
         Ok(command(Statement::Discard(what).tag()))
@@ -757,6 +792,42 @@ impl Session {
         self.shared().send(Command::Tick { reply })?;
         answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))?
     }
+}
+
+/// Builds the indexes that a commit creates over relations which are there already: nobody else waits for it. The
+/// coordinator finds them built; if the commit fails they go.
+async fn build_indexes(shared: &Shared, handle: &CancelHandle, ddl: &[DdlOp]) -> Result<Vec<BuiltIndex>> {
+    let mut built = Vec::new();
+    for op in ddl {
+        let DdlOp::Create(object, _) = op else { continue };
+        let ObjectBody::Index { on, columns, .. } = &object.body else { continue };
+        let Some(relation) = shared.world().relations.get(on).cloned() else { continue };
+        let columns = columns.clone();
+        let build = move || -> Result<BuiltIndex> {
+            relation.create_index(columns.clone())?;
+            Ok(BuiltIndex { relation, columns })
+        };
+        let cancel = handle.token();
+        tokio::select! {
+            index = tokio::task::spawn_blocking(build) => {
+                let failed = |e| Error::internal(format!("an index could not be built: {e}"));
+                built.push(index.map_err(failed)??);
+            }
+            () = cancel.cancelled() => return Err(handle.error()),
+        }
+    }
+    Ok(built)
+}
+
+/// Statements of more bytes than this take so long to parse and bind that others should not wait for it.
+const LONG: usize = 8192;
+
+/// Does work that takes long for long statements (`length` bytes) without keeping other connections from being
+/// served by this thread.
+pub(super) fn off_the_wire<T>(length: usize, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let shared = || Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if length > LONG && shared() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// The error of a statement that its user has cancelled.

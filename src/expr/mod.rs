@@ -6,7 +6,9 @@
 pub mod aggregate;
 mod checked;
 pub mod eval_error;
+pub mod exact;
 pub mod scalar;
 mod shift;
+pub mod window;
 
 pub use scalar::ScalarExpr;

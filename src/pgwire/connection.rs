@@ -99,7 +99,7 @@ impl Watch {
         let mut call = pin!(caught(call));
         // Most calls are over at once: nothing is set up for them.
         if let Poll::Ready(result) = futures::poll!(&mut call) {
-            return Ok(result?);
+            return result.map_err(|e| self.failure(e));
         }
         if !io.out.is_empty() {
             let late = async {
@@ -108,7 +108,7 @@ impl Watch {
             };
             tokio::select! {
                 biased;
-                result = &mut call => return Ok(result?),
+                result = &mut call => return result.map_err(|e| self.failure(e)),
                 flushed = late => if flushed.is_err() {
                     self.cancel.cancel();
                 },
@@ -124,7 +124,7 @@ impl Watch {
             }
             self.cancel.cancel();
         };
-        if gone { Err(Failure::Gone) } else { Ok(result?) }
+        if gone { Err(Failure::Gone) } else { result.map_err(|e| self.failure(e)) }
     }
 
     /// The next batch of a result. What is written already is sent before it is waited for; the stream is left
@@ -137,7 +137,7 @@ impl Watch {
     ) -> Result<Option<RecordBatch>, Failure> {
         let mut next = pin!(AssertUnwindSafe(stream.next()).catch_unwind());
         let unpack = |r: std::thread::Result<Option<Result<RecordBatch>>>| match r {
-            Ok(batch) => batch.transpose().map_err(Failure::Error),
+            Ok(batch) => batch.transpose().map_err(|e| self.failure(e)),
             Err(panic) => Err(Failure::Error(errors::panicked(&*panic))),
         };
         if let Poll::Ready(r) = futures::poll!(&mut next) {
@@ -156,6 +156,23 @@ impl Watch {
             r = &mut next => unpack(r),
             () = token.cancelled() => Err(self.why().await),
             () = io.hangup() => Err(Failure::Gone),
+            () = self.stopped() => Err(Failure::Fatal(errors::shutdown())),
+        }
+    }
+
+    /// How an error ends a statement: one that was cancelled because the session ends takes the connection along.
+    fn failure(&self, e: Error) -> Failure {
+        if e.kind() == ErrorKind::QueryCanceled && self.stopped().now_or_never().is_some() {
+            return Failure::Fatal(errors::shutdown());
+        }
+        Failure::Error(e)
+    }
+
+    /// Sends what waits, unless the session ends before the client takes it.
+    async fn flush(&self, io: &mut Io) -> Result<(), Failure> {
+        tokio::select! {
+            biased;
+            flushed = io.flush() => Ok(flushed?),
             () = self.stopped() => Err(Failure::Fatal(errors::shutdown())),
         }
     }
@@ -226,7 +243,7 @@ impl RowsInFlight {
                 self.batch = None;
             }
             if io.out.len() >= FLUSH_AT || (self.tag.live && self.batch.is_none()) {
-                io.flush().await?;
+                watch.flush(io).await?;
                 if token.is_cancelled() {
                     return Err(watch.why().await);
                 }
@@ -323,10 +340,21 @@ impl<'a> Connection<'a> {
             if watch.shutdown.is_cancelled() || watch.cancel.terminated().is_cancelled() {
                 return Err(errors::shutdown());
             }
+            let limit = self.session.idle_limit();
+            let silent = async {
+                match &limit {
+                    Some(limit) => tokio::time::sleep(limit.after).await,
+                    None => std::future::pending().await,
+                }
+            };
             let frame = tokio::select! {
                 biased;
                 f = self.io.read_frame() => f,
                 () = &mut stopped => return Err(errors::shutdown()),
+                () = silent => match limit {
+                    Some(limit) => return Err(limit.error),
+                    None => continue,
+                },
             };
             let handled = match frame {
                 Ok(Frame::Message(b'X', _)) => return Ok(()),
@@ -699,7 +727,7 @@ impl<'a> Connection<'a> {
             while at < batch.num_rows() {
                 at = encoder.write_rows(columns, &batch, at, FLUSH_AT, &text, &mut self.io.out)?;
                 if self.io.out.len() >= FLUSH_AT || (live && at == batch.num_rows()) {
-                    self.io.flush().await?;
+                    self.watch.flush(self.io).await?;
                     if token.is_cancelled() {
                         return Err(self.watch.why().await);
                     }

@@ -11,9 +11,11 @@
 
 mod aggregate;
 mod expression;
+mod grouping;
 mod join;
 mod limit;
 mod temporal;
+mod window;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

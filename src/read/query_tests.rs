@@ -106,7 +106,7 @@ impl World {
     }
 
     fn start(&self, sql: &str, memory_bytes: usize, cancel: CancellationToken) -> Result<QueryStream> {
-        let limits = Limits { memory_bytes, spill: None };
+        let limits = Limits { memory: memory_pool(memory_bytes), spill: None };
         let (pin, state) = (self.epochs.pin(), self.state.clone());
         start(self.plan(sql), self, pin, state, &limits, self.runtime.handle(), cancel)
     }
@@ -131,7 +131,7 @@ fn queries_read_the_pinned_epoch_with_one_and_with_several_partitions() {
         w.relation.apply(0, Epoch(20), &ZBatch::deletes(gone)).unwrap();
         w.epochs.publish(Epoch(20));
         assert_eq!(w.number("SELECT count(*) FROM t"), 900);
-        let limits = Limits { memory_bytes: 1 << 20, spill: None };
+        let limits = Limits { memory: memory_pool(1 << 20), spill: None };
         let cancel = CancellationToken::new();
         let old = start(plan, &w, pin, w.state.clone(), &limits, w.runtime.handle(), cancel).unwrap();
         let old = futures::executor::block_on(old.collect_all()).unwrap();
@@ -214,7 +214,7 @@ fn a_query_whose_runtime_ends_is_an_error_and_not_a_short_result() {
     let mut w = world(1000, 1);
     let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let doomed = std::mem::replace(&mut w.runtime, other);
-    let limits = Limits { memory_bytes: 1 << 20, spill: None };
+    let limits = Limits { memory: memory_pool(1 << 20), spill: None };
     let handle = doomed.handle().clone();
     doomed.shutdown_background();
     let plan = w.plan("SELECT k FROM t");
@@ -238,7 +238,7 @@ fn figures() {
         let n = 300;
         let started = Instant::now();
         for _ in 0..n {
-            let limits = Limits { memory_bytes: 1 << 24, spill: None };
+            let limits = Limits { memory: memory_pool(1 << 24), spill: None };
             let (pin, state, cancel) = (w.epochs.pin(), w.state.clone(), CancellationToken::new());
             let stream = start(plan.clone(), &w, pin, state, &limits, w.runtime.handle(), cancel).unwrap();
             futures::executor::block_on(stream.collect_all()).unwrap();
@@ -258,7 +258,7 @@ fn lookups_find_keys_of_other_types_only_when_the_value_is_the_same() {
     let w = world(100, 1);
     let find = |keys: Vec<ScalarValue>| {
         let keys: Vec<_> = keys.into_iter().map(|k| vec![k]).collect();
-        let got = lookup(&w.relation, &[0], &keys, &[1, 0], Epoch(10)).unwrap();
+        let got = lookup(&w.relation, &[0], &keys, &[1, 0], Epoch(10)).unwrap().expect("few rows");
         assert_eq!(got.num_columns(), 2);
         let mut found = got.column(1).as_primitive::<Int64Type>().values().to_vec();
         found.sort_unstable();

@@ -93,6 +93,11 @@ impl Chunk {
         !matches!(self.begin, Begin::One(begin) if begin > epoch)
     }
 
+    /// Whether any row may begin after `epoch`, as far as that can be told at once.
+    pub(super) fn may_begin_after(&self, epoch: Epoch) -> bool {
+        !matches!(self.begin, Begin::One(begin) if begin <= epoch)
+    }
+
     /// Which rows a reader at `epoch` sees; `None`: all of them.
     pub(super) fn visible(&self, epoch: Epoch) -> Option<BooleanBuffer> {
         let ends = self.ends.get();

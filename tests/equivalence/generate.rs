@@ -287,9 +287,67 @@ impl Generator {
             let expr = if expr.contains('.') { expr } else { format!("({expr})::{}", ty.sql()) };
             out.items.push(Item { expr, filter: None, name, ty });
         }
+        if types.is_none() && self.chance(25) {
+            let item = self.window(&scope);
+            out.items.push(item);
+        }
         out.distinct = self.chance(20);
         let size = if out.distinct { size.min(60) } else { size };
         (out, size)
+    }
+
+    /// A window function. Where ties would show, all columns are in its ORDER BY: equal rows are interchangeable.
+    fn window(&mut self, scope: &[Reach]) -> Item {
+        let exact: Vec<Reach> = scope.iter().filter(|r| r.ty != Ty::Average).cloned().collect();
+        let pick = |g: &mut Self| exact.choose(&mut g.rng).expect("a key or a text").clone();
+        let direction =
+            |g: &mut Self| ["", " DESC", " NULLS FIRST", " DESC NULLS LAST"][g.rng.random_range(0..4)];
+        let partition = match self.chance(60) {
+            true => format!("PARTITION BY {} ", pick(self).text),
+            false => String::new(),
+        };
+        let key = pick(self);
+        let first = format!("{}{}", key.text, direction(self));
+        let all: Vec<String> = exact.iter().filter(|r| r.text != key.text).map(|r| r.text.clone()).collect();
+        let total = [vec![first.clone()], all].concat().join(", ");
+        let whole = exact.len() == scope.len();
+        let frame = |g: &mut Self, units: &[&str]| -> String {
+            let start = ["UNBOUNDED PRECEDING", "2 PRECEDING", "CURRENT ROW"][g.rng.random_range(0..3)];
+            let end = ["CURRENT ROW", "1 FOLLOWING", "UNBOUNDED FOLLOWING"][g.rng.random_range(0..3)];
+            let exclude = ["", "", "", " EXCLUDE TIES", " EXCLUDE CURRENT ROW"][g.rng.random_range(0..5)];
+            format!(" {} BETWEEN {start} AND {end}{exclude}", units[g.rng.random_range(0..units.len())])
+        };
+        let number = matches!(key.ty, Ty::Int | Ty::Big | Ty::Num);
+        let value = pick(self);
+        let (call, order, ty) = match self.rng.random_range(0..if whole { 9 } else { 5 }) {
+            0 => ("rank()".to_string(), first, Ty::Big),
+            1 => ("dense_rank()".to_string(), first, Ty::Big),
+            2 => (format!("count({})", value.text), first + &frame(self, &["GROUPS"]), Ty::Big),
+            3 => {
+                let units: &[&str] = if number { &["RANGE", "GROUPS"] } else { &["GROUPS"] };
+                ("count(*)".to_string(), first + &frame(self, units), Ty::Big)
+            }
+            4 if value.ty != Ty::Bool => {
+                let name = ["min", "max"][self.rng.random_range(0..2)];
+                (format!("{name}({})", value.text), first + &frame(self, &["GROUPS"]), value.ty)
+            }
+            4 => ("rank()".to_string(), first, Ty::Big),
+            5 => ("row_number()".to_string(), total, Ty::Big),
+            6 => {
+                let name = ["lag", "lead"][self.rng.random_range(0..2)];
+                (format!("{name}({}, {})", value.text, self.rng.random_range(1..3)), total, value.ty)
+            }
+            7 => {
+                let name = ["first_value", "last_value"][self.rng.random_range(0..2)];
+                (format!("{name}({})", value.text), total + &frame(self, &["ROWS", "GROUPS"]), value.ty)
+            }
+            _ => {
+                let int = exact.iter().find(|r| r.ty == Ty::Int).map_or("1".to_string(), |r| r.text.clone());
+                (format!("sum({int})"), total + &frame(self, &["ROWS"]), Ty::Big)
+            }
+        };
+        let name = self.name("w");
+        Item { expr: format!("{call} OVER ({partition}ORDER BY {order})"), filter: None, name, ty }
     }
 
     fn aggregate(&mut self, out: &mut Select, scope: &[Reach], types: Option<&[Ty]>) {
@@ -310,6 +368,15 @@ impl Generator {
             if types.is_none() && self.chance(85) {
                 let name = self.name("g");
                 out.items.push(Item { expr: key, filter: None, name, ty: column.ty });
+            }
+        }
+        if !out.group.is_empty() && self.chance(15) {
+            out.sets = if self.chance(60) { "ROLLUP" } else { "CUBE" };
+            if types.is_none() {
+                // One key alone: what PostgreSQL and DataFusion number must be the same for any of them.
+                let key = out.group.choose(&mut self.rng).expect("not empty").clone();
+                let name = self.name("x");
+                out.items.push(Item { expr: format!("grouping({key})"), filter: None, name, ty: Ty::Int });
             }
         }
         match types {
@@ -361,6 +428,12 @@ impl Generator {
 
     fn any_aggregate(&mut self, scope: &[Reach]) -> (String, Ty, Option<String>) {
         let filter = self.filter(scope);
+        if self.chance(40) {
+            let (expr, ty) = self.rarer_aggregate(scope);
+            // A cast around the call leaves no place for FILTER.
+            let filter = filter.filter(|_| !expr.starts_with('('));
+            return (expr, ty, filter);
+        }
         let distinct = if self.chance(20) { "DISTINCT " } else { "" };
         let input = scope.choose(&mut self.rng).expect("a relation has columns").ty;
         let arg = self.scalar(scope, input, 1);
@@ -381,6 +454,51 @@ impl Generator {
             _ => ("count", Ty::Big),
         };
         (format!("{function}({distinct}{arg})"), ty, filter)
+    }
+
+    /// An aggregate beside count, sum, avg, min and max, whose result has one right text.
+    fn rarer_aggregate(&mut self, scope: &[Reach]) -> (String, Ty) {
+        let distinct = if self.chance(25) { "DISTINCT " } else { "" };
+        let back = ["", " DESC", " NULLS FIRST", " DESC NULLS LAST"][self.rng.random_range(0..4)];
+        let ordered =
+            *[Ty::Int, Ty::Big, Ty::Float, Ty::Text, Ty::Date].choose(&mut self.rng).expect("not empty");
+        let arg = self.scalar(scope, ordered, 1);
+        let fraction = ["0", "0.25", "0.5", "0.75", "1"][self.rng.random_range(0..5)];
+        match self.rng.random_range(0..12) {
+            0 => (format!("bool_and({})", self.predicate(scope, 1)), Ty::Bool),
+            1 => (format!("bool_or({})", self.predicate(scope, 1)), Ty::Bool),
+            2 => {
+                let name = ["bit_and", "bit_or", "bit_xor"][self.rng.random_range(0..3)];
+                let ty = if self.chance(50) { Ty::Int } else { Ty::Big };
+                (format!("{name}({distinct}({})::{})", self.scalar(scope, ty, 1), ty.sql()), ty)
+            }
+            3 | 4 => {
+                let name = ["stddev", "stddev_pop", "variance", "var_pop"][self.rng.random_range(0..4)];
+                let ty = if self.chance(60) { Ty::Int } else { Ty::Num };
+                (format!("{name}({distinct}{})", self.scalar(scope, ty, 1)), Ty::Average)
+            }
+            5 => {
+                let name = ["covar_pop", "covar_samp", "regr_sxx", "regr_avgy", "regr_sxy"];
+                let name = name[self.rng.random_range(0..5)];
+                let (y, x) = (self.scalar(scope, Ty::Float, 1), self.scalar(scope, Ty::Int, 1));
+                (format!("{name}({y}, {x})"), Ty::Average)
+            }
+            6 | 7 => {
+                let text = self.scalar(scope, Ty::Text, 1);
+                (format!("string_agg({distinct}{text}, ',' ORDER BY {text}{back})"), Ty::Text)
+            }
+            8 => (format!("percentile_disc({fraction}) WITHIN GROUP (ORDER BY {arg}{back})"), ordered),
+            9 => {
+                let ty = if self.chance(50) { Ty::Int } else { Ty::Float };
+                let arg = self.scalar(scope, ty, 1);
+                (format!("percentile_cont({fraction}) WITHIN GROUP (ORDER BY {arg}{back})"), Ty::Float)
+            }
+            10 => (format!("mode() WITHIN GROUP (ORDER BY {arg}{back})"), ordered),
+            _ => {
+                let arg = self.scalar(scope, Ty::Int, 1);
+                (format!("(jsonb_agg({distinct}{arg} ORDER BY {arg}{back})::text)"), Ty::Text)
+            }
+        }
     }
 
     /// IN, EXISTS and comparisons with a subquery: more than issue 2 asks for.

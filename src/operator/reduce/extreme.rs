@@ -25,7 +25,7 @@ use super::sum::nulls_of;
 pub const FEW: usize = 16;
 
 /// A value of a multiset that can be looked up by a borrowed form.
-pub trait Value: Ord + Clone + Send + Borrow<Self::Key> + std::fmt::Debug {
+pub trait Value: Ord + Clone + Send + Sync + Borrow<Self::Key> + std::fmt::Debug {
     /// The borrowed form.
     type Key: Ord + ?Sized;
     /// The owned form.
@@ -56,7 +56,7 @@ impl Value for Box<[u8]> {
 
 /// The values of one group with their counts; no count is zero, all but those of a broken input are positive.
 #[derive(Debug, Clone, Default)]
-enum Multiset<V> {
+pub enum Multiset<V> {
     #[default]
     Empty,
     One(V, i64),
@@ -148,7 +148,21 @@ impl<V: Value> Multiset<V> {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// All values with their counts, the least first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&V, i64)> {
+        let (one, few, many) = match self {
+            Multiset::Empty => (None, None, None),
+            Multiset::One(value, count) => (Some((value, *count)), None, None),
+            Multiset::Few(few) => (None, Some(few), None),
+            Multiset::Many(many) => (None, None, Some(many)),
+        };
+        let few = few.into_iter().flatten().map(|(v, n)| (v, *n));
+        let many = many.into_iter().flat_map(|m| m.iter()).map(|(v, n)| (v, *n));
+        one.into_iter().chain(few).chain(many)
+    }
+
+    /// Whether there is nothing, not even a broken count.
+    pub fn is_empty(&self) -> bool {
         matches!(self, Multiset::Empty)
     }
 
@@ -185,7 +199,7 @@ enum Codec {
 
 /// Multisets of all groups.
 #[derive(Debug)]
-struct Sets<V> {
+pub struct Sets<V> {
     sets: Slab<Multiset<V>>,
     /// How many values with negative counts a group has.
     negative: HashMap<u32, u32>,
@@ -193,8 +207,46 @@ struct Sets<V> {
     bytes: usize,
 }
 
+impl<V> Default for Sets<V> {
+    fn default() -> Self {
+        Sets { bytes: 0, sets: Slab::default(), negative: HashMap::new() }
+    }
+}
+
 impl<V: Value> Sets<V> {
-    fn add(&mut self, slot: u32, key: &V::Key, weight: i64) {
+    /// Makes room for slots below `len`.
+    pub fn grow(&mut self, len: usize) {
+        self.sets.grow(len, Multiset::Empty);
+    }
+
+    /// The multiset of a slot.
+    pub fn of(&self, slot: u32) -> &Multiset<V> {
+        self.sets.get(slot)
+    }
+
+    /// Whether any slot has negative counts.
+    pub fn has_negative(&self) -> bool {
+        !self.negative.is_empty()
+    }
+
+    /// Whether a slot has.
+    pub fn is_negative(&self, slot: u32) -> bool {
+        self.negative.contains_key(&slot)
+    }
+
+    /// Forgets a slot.
+    pub fn clear(&mut self, slot: u32) {
+        self.bytes -= std::mem::take(self.sets.get_mut(slot)).bytes();
+        self.negative.remove(&slot);
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.sets.bytes() + self.bytes
+    }
+
+    /// Adds to the count of a value of a slot.
+    pub fn add(&mut self, slot: u32, key: &V::Key, weight: i64) {
         if weight == 0 {
             return;
         }

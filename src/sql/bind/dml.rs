@@ -61,17 +61,18 @@ impl BoundDml {
     /// The source with the parameters' values in place, and RETURNING likewise.
     pub fn with_params(&self, values: &[ScalarValue]) -> Result<(LogicalPlan, Option<Vec<Expr>>)> {
         let plan = substitute_params(self.source.clone(), values, self.param_types.len())?;
-        let returning = match &self.returning {
-            None => None,
-            Some(r) => {
-                Some(r.exprs.iter().map(|e| replace_params(e.clone(), values)).collect::<Result<Vec<_>>>()?)
-            }
-        };
-        Ok((plan, returning))
+        Ok((plan, self.returning_with_params(values)?))
+    }
+
+    /// RETURNING with the parameters' values in place.
+    pub fn returning_with_params(&self, values: &[ScalarValue]) -> Result<Option<Vec<Expr>>> {
+        let Some(returning) = &self.returning else { return Ok(None) };
+        returning.exprs.iter().map(|e| replace_params(e.clone(), values)).collect::<Result<_>>().map(Some)
     }
 }
 
-fn replace_params(expr: Expr, values: &[ScalarValue]) -> Result<Expr> {
+/// An expression with the parameters' values in place.
+pub fn replace_params(expr: Expr, values: &[ScalarValue]) -> Result<Expr> {
     use datafusion::common::tree_node::{Transformed, TreeNode};
     let replaced = expr.transform_up(|e| {
         if let Expr::Placeholder(p) = &e

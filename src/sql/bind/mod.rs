@@ -6,14 +6,17 @@
 //!
 //! Boundary: reads the catalog, changes nothing, runs nothing.
 
+mod check_calls;
 mod checks;
 pub mod dml;
 mod entry;
 pub mod errors;
+pub(crate) mod grouping;
 pub mod optimize;
 pub mod prepare;
 mod provider;
 mod resolve;
+mod resolve_aggregate;
 mod resolve_call;
 mod resolve_plan;
 pub mod scalar;
@@ -21,6 +24,8 @@ mod shape;
 mod syntax;
 mod tvf;
 mod using;
+mod window;
+mod window_syntax;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;

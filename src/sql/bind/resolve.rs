@@ -60,6 +60,8 @@ pub struct Resolver<'a> {
     pub uses_now: bool,
     /// Schemas of the queries around the current subquery.
     pub(super) outer: Vec<DFSchemaRef>,
+    /// Columns that break ties in the windows being settled.
+    pub(super) ties: Vec<Expr>,
     /// Schemas of the expressions being settled, the innermost last.
     pub(super) scope: Vec<DFSchema>,
 }
@@ -72,6 +74,7 @@ impl<'a> Resolver<'a> {
             params: context.param_types.clone(),
             uses_now: false,
             outer: Vec::new(),
+            ties: Vec::new(),
             scope: Vec::new(),
         }
     }
@@ -426,12 +429,10 @@ impl<'a> Resolver<'a> {
 
 /// What a value of this type is ordered by: for most types the value itself.
 pub(super) fn ordered(expr: Expr, t: PgType) -> Expr {
-    use crate::sql::functions::{datetime, json, native};
+    use crate::sql::functions::{intervals, json, native};
     match t.oid {
         oid::JSONB => native("jsonb_order", DataType::Binary, json::order_key, vec![expr]),
-        oid::INTERVAL => {
-            native("interval_order", DataType::Decimal128(38, 0), datetime::interval_order, vec![expr])
-        }
+        oid::INTERVAL => intervals::interval_order(expr),
         _ => expr,
     }
 }

@@ -470,14 +470,6 @@ fn local_to_utc(tz: arrow::array::timezone::Tz, local: NaiveDateTime) -> i64 {
     }
 }
 
-/// The microseconds by which intervals compare: a month has 30 days, a day 24 hours.
-pub fn interval_order(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    super::kernel::rows!(args, result, out = arrow::array::Decimal128Builder::new(), (v: Span) {
-        let days = i128::from(v.months) * 30 + i128::from(v.days);
-        out.append_value(days * i128::from(DAY) + i128::from(v.nanoseconds / 1000));
-    })
-}
-
 /// The constant of a timestamptz.
 pub fn timestamptz_literal(micros: i64) -> Expr {
     Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), Some(crate::types::UTC.into())), None)

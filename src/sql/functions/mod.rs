@@ -10,6 +10,7 @@ pub mod aggregates;
 pub mod arrays;
 pub mod cast;
 pub mod datetime;
+pub mod intervals;
 pub mod json;
 pub mod json_build;
 pub mod json_text;
@@ -50,6 +51,10 @@ pub const NUMERIC_DISPLAY: &str = "pg.numeric";
 pub const NUMERIC_DIVISION: &str = "div";
 /// Its value for results of arithmetic with operands that show as many digits as they have.
 pub const NUMERIC_TRIMMED: &str = "trim";
+/// A variance: like a quotient, but nothing is "0".
+pub const NUMERIC_VARIANCE: &str = "var";
+/// A standard deviation: with the digits of its square.
+pub const NUMERIC_DEVIATION: &str = "dev";
 /// Scale in which quotients are kept.
 pub const DIVISION_SCALE: i8 = 20;
 

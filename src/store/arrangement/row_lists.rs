@@ -29,7 +29,7 @@ pub const BLOCK_ROWS: usize = 1 << 16;
 /// The position of a key's inline entry.
 const FIRST: u32 = u32::MAX - 1;
 /// Blocks of fewer rows than this are merged once [`TIER_BLOCKS`] of their tier exist.
-const TIERS: [usize; 3] = [64, 512, 4096];
+const TIERS: [usize; 2] = [64, 512];
 const TIER_BLOCKS: usize = 16;
 
 #[derive(Debug, Clone, Copy)]

@@ -20,7 +20,7 @@ use arrow::datatypes::{
 use super::datetime::{self, MICROS_PER_DAY, civil_from_days};
 use super::float::{write_f32, write_f64};
 use super::numeric::{self, NumericDisplay};
-use super::{NUMERIC_DIV, NUMERIC_KEY, NUMERIC_TRIM, TextOptions};
+use super::{NUMERIC_DEV, NUMERIC_DIV, NUMERIC_KEY, NUMERIC_TRIM, NUMERIC_VAR, TextOptions};
 use crate::types::{FREE_NUMERIC_SCALE, PgType, oid};
 
 /// Writes the values of one column as text.
@@ -50,6 +50,8 @@ impl TextFormatter {
         };
         let numeric = match field.metadata().get(NUMERIC_KEY).map(String::as_str) {
             Some(NUMERIC_DIV) => NumericDisplay::Division,
+            Some(NUMERIC_VAR) => NumericDisplay::Variance,
+            Some(NUMERIC_DEV) => NumericDisplay::Deviation,
             Some(NUMERIC_TRIM) => NumericDisplay::Trimmed,
             _ => match field.data_type() {
                 DataType::Decimal128(38, FREE_NUMERIC_SCALE)
