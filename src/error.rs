@@ -91,7 +91,6 @@ kinds! {
     StringLengthMismatch = "22026",
     InvalidEncoding = "22021",
     InvalidJson = "22032",
-    NullNotAllowed = "22004",
     ArraySubscript = "2202E",
     InvalidEscapeUse = "2200C",
     InvalidBucketCount = "2201G",
