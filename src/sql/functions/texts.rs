@@ -17,7 +17,7 @@ use super::registry::Spec;
 use super::{DfResult, df_error, strings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{TextFormatter, TextOptions};
-use crate::types::{PgType, oid};
+use crate::types::PgType;
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidParameter, message)
@@ -975,11 +975,6 @@ fn parse_ident(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Columna
         }
         out.append(true);
     })
-}
-
-/// Whether a type's values are text.
-pub fn textual(pg: PgType) -> bool {
-    matches!(pg.oid, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME)
 }
 
 /// The functions with their signatures.
