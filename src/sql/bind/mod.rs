@@ -30,6 +30,7 @@ pub mod scalar;
 mod setops;
 mod sets;
 mod shape;
+mod syntax;
 mod tvf;
 mod using;
 mod window;

@@ -236,6 +236,9 @@ impl VisitorMut for Preparer {
 
 /// What an expression is replaced by, if it is.
 fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
+    if let Some(new) = super::syntax::rewrite(expr)? {
+        return Ok(Some(new));
+    }
     Ok(Some(match expr {
         Expr::Value(v) => {
             let Value::Number(n, long) = &v.value else { return Ok(None) };

@@ -76,6 +76,14 @@ impl Resolver<'_> {
                         j.filter = j.filter.map(|f| self.boolean(f, &schema, "JOIN/ON")).transpose()?;
                         LogicalPlan::Join(j)
                     }
+                    // The columns a view is limited by stay bare.
+                    LogicalPlan::Sort(mut s) if !self.context.in_view => {
+                        for key in &mut s.expr {
+                            let t = self.operand(key.expr.clone(), &schema)?.pg();
+                            key.expr = super::resolve::ordered(key.expr.clone(), t);
+                        }
+                        LogicalPlan::Sort(s)
+                    }
                     plan => plan,
                 };
                 let plan = match plan {

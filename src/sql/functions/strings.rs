@@ -2,8 +2,6 @@
 //!
 //! Boundary: kernels only.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int32Array, StringArray, StringBuilder};
@@ -11,7 +9,6 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Float64Type, Int32Type};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
-use regex::Regex;
 
 use super::{DfResult, as_arrays, df_error, from_array, operators};
 use crate::error::{Error, ErrorKind};
@@ -180,7 +177,7 @@ fn field_between(text: &str, delimiter: u8, n: usize) -> std::ops::Range<usize> 
 /// Field `n` of a text, from the end if `n` is negative.
 fn field(text: &str, delimiter: &str, n: i32) -> std::ops::Range<usize> {
     if delimiter.is_empty() {
-        return if n.unsigned_abs() == 1 { 0..text.len() } else { 0..0 };
+        return if n.abs() == 1 { 0..text.len() } else { 0..0 };
     }
     let number = if n > 0 {
         n as usize
@@ -208,104 +205,6 @@ pub fn byte_length(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<Columnar
     let (arrays, scalar) = as_arrays(args)?;
     let out: Int32Array = arrays[0].as_binary::<i32>().iter().map(|v| v.map(|v| v.len() as i32)).collect();
     from_array(Arc::new(out), scalar)
-}
-
-/// substring(text from pattern): the first parenthesised part of the match, or the whole match.
-pub fn substring_regex(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    if args.args.iter().any(|a| matches!(a, ColumnarValue::Scalar(s) if s.is_null())) {
-        return Ok(ColumnarValue::Scalar(ScalarValue::try_from(result)?));
-    }
-    if let [ColumnarValue::Array(texts), ColumnarValue::Scalar(pattern)] = args.args.as_slice()
-        && let Some(Some(pattern)) = pattern.try_as_str()
-    {
-        let mut matcher = Matcher::new(pattern)?;
-        let texts = texts.as_string::<i32>();
-        let out: StringArray = texts.iter().map(|text| matcher.first_part(text?)).collect();
-        return Ok(ColumnarValue::Array(Arc::new(out)));
-    }
-    let (arrays, scalar) = as_arrays(args)?;
-    let (texts, patterns) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
-    let mut matcher: Option<(&str, Matcher)> = None;
-    let mut out = StringBuilder::new();
-    for (text, pattern) in texts.iter().zip(patterns) {
-        let (Some(text), Some(pattern)) = (text, pattern) else {
-            out.append_null();
-            continue;
-        };
-        if matcher.as_ref().is_none_or(|(of, _)| *of != pattern) {
-            matcher = Some((pattern, Matcher::new(pattern)?));
-        }
-        out.append_option(matcher.as_mut().and_then(|(_, m)| m.first_part(text)));
-    }
-    from_array(Arc::new(out.finish()), scalar)
-}
-
-/// A compiled regular expression and room for its matches.
-struct Matcher {
-    regex: Regex,
-    found: regex::CaptureLocations,
-}
-
-impl Matcher {
-    /// Compiling takes longer than matching a small batch, so the last few patterns of a thread stay compiled.
-    fn new(pattern: &str) -> DfResult<Matcher> {
-        const KEPT: usize = 16;
-        thread_local! {
-            static COMPILED: RefCell<VecDeque<(String, Regex)>> = const { RefCell::new(VecDeque::new()) };
-        }
-        let known =
-            COMPILED.with_borrow(|all| all.iter().find(|(p, _)| p == pattern).map(|(_, r)| r.clone()));
-        let regex = match known {
-            Some(regex) => regex,
-            None => {
-                let regex = Regex::new(pattern).map_err(|e| {
-                    df_error(Error::new(ErrorKind::InvalidRegex, format!("invalid regular expression: {e}")))
-                })?;
-                COMPILED.with_borrow_mut(|all| {
-                    all.truncate(KEPT - 1);
-                    all.push_front((pattern.to_string(), regex.clone()));
-                });
-                regex
-            }
-        };
-        Ok(Matcher { found: regex.capture_locations(), regex })
-    }
-
-    fn first_part<'a>(&mut self, text: &'a str) -> Option<&'a str> {
-        if self.found.len() == 1 {
-            return Some(self.regex.find(text)?.as_str());
-        }
-        self.regex.captures_read(&mut self.found, text)?;
-        let (start, end) = self.found.get(1)?;
-        Some(&text[start..end])
-    }
-}
-
-fn map_text(args: &ScalarFunctionArgs, f: impl Fn(&str) -> String) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let out: StringArray = arrays[0].as_string::<i32>().iter().map(|v| v.map(&f)).collect();
-    from_array(Arc::new(out), scalar)
-}
-
-/// quote_ident(text).
-pub fn quote_ident(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    map_text(args, |v| {
-        let plain = v.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && v.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if plain { v.to_string() } else { format!("\"{}\"", v.replace('"', "\"\"")) }
-    })
-}
-
-/// quote_literal(text).
-pub fn quote_literal(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    map_text(args, |v| {
-        let quoted = v.replace('\'', "''");
-        if quoted.contains('\\') {
-            format!("E'{}'", quoted.replace('\\', "\\\\"))
-        } else {
-            format!("'{quoted}'")
-        }
-    })
 }
 
 fn power_domain(message: &str) -> Error {

@@ -11,6 +11,7 @@ use super::bind::{fold, split_name};
 use super::functions::{is_keyword_function, is_system_function};
 use crate::catalog::Catalog;
 use crate::catalog::system::{find, is_system_schema};
+use crate::sql::functions::registry::overloads;
 use crate::sql::functions::sets;
 
 /// What a query names.
@@ -55,12 +56,19 @@ impl Visitor for Names {
                 self.special |= schema.is_some_and(|s| is_system_schema(&s))
                     || array
                     // The binder knows types better than values do.
-                    || (is_system_function(&name) && name != "pg_typeof" && sets::columns(&name).is_none());
+                    || (is_system_function(&name) && !binder_knows(&name) && sets::columns(&name).is_none());
             }
             Expr::Identifier(name) if name.quote_style.is_none() => {
                 let name = fold(name);
                 self.special |= is_keyword_function(&name)
-                    && !matches!(name.as_str(), "current_timestamp" | "current_date");
+                    && !matches!(
+                        name.as_str(),
+                        "current_timestamp"
+                            | "current_date"
+                            | "localtimestamp"
+                            | "localtime"
+                            | "current_time"
+                    );
             }
             Expr::Cast { data_type, .. } => {
                 let text = data_type.to_string().to_lowercase();
@@ -75,6 +83,11 @@ impl Visitor for Names {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Functions that the binder has with all their types.
+fn binder_knows(name: &str) -> bool {
+    name == "pg_typeof" || overloads(name).is_some()
 }
 
 /// Whether a query makes one row of nothing, so that its answer takes no time (`SELECT current_setting('x')`).
