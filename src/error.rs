@@ -328,7 +328,7 @@ impl From<arrow::error::ArrowError> for Error {
                 Ok(e) => *e,
                 Err(b) => match b.downcast::<datafusion::error::DataFusionError>() {
                     Ok(e) => Error::from(*e),
-                    Err(b) => Error::internal(b.to_string()).with_source(b),
+                    Err(b) => foreign(b),
                 },
             },
             A::CastError(m) => cast_error(&m),
@@ -343,6 +343,17 @@ impl From<arrow::error::ArrowError> for Error {
             other => Error::internal(other.to_string()).with_source(other),
         }
     }
+}
+
+/// An error of a library below the query engine.
+fn foreign(e: BoxError) -> Error {
+    let text = e.to_string();
+    if text.starts_with("regex parse error") || text.contains("regex exceeds size limit") {
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string();
+        return Error::new(ErrorKind::InvalidRegex, format!("invalid regular expression: {reason}"))
+            .with_source(e);
+    }
+    Error::internal(text).with_source(e)
 }
 
 /// A cast that failed: out of range and malformed text have different codes in PostgreSQL.
@@ -388,7 +399,7 @@ impl From<datafusion::error::DataFusionError> for Error {
                 Ok(e) => *e,
                 Err(b) => match b.downcast::<arrow::error::ArrowError>() {
                     Ok(a) => Error::from(*a),
-                    Err(b) => Error::internal(b.to_string()).with_source(b),
+                    Err(b) => foreign(b),
                 },
             },
             D::Context(_, inner) => Error::from(*inner),

@@ -34,6 +34,8 @@ use crate::zset::ZBatch;
 
 /// At most this many commands make one epoch.
 const MAX_COMMANDS: usize = 4096;
+/// How old the known size of all relations may be.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a slice of hydration may take before live work is looked at again.
 const HYDRATION_SLICE: Duration = Duration::from_millis(10);
 /// Bindings of sources without a table write are synced at least this often.
@@ -64,6 +66,9 @@ pub struct Coordinator {
     pub(super) base_in_progress: bool,
     /// Rows and bytes after which no more is gathered for an epoch.
     pub(super) epoch_limits: (usize, usize),
+    /// Bytes that relations may take before rows are refused, and how many they took when.
+    pub(super) memory_limit: usize,
+    pub(super) memory: Option<(Instant, usize)>,
 }
 
 /// An epoch that is being put together.
@@ -254,10 +259,40 @@ impl Coordinator {
             constraint::check(&object, &relation, open.epoch, &write.change)?;
             changes.push((write.table, write.change));
         }
+        self.refuse_if_full(&changes)?;
         for (table, change) in changes {
             self.apply_table_change(open, table, change)?;
         }
         Ok(())
+    }
+
+    /// Refuses more rows when those that are there take too much memory.
+    fn refuse_if_full(&mut self, changes: &[(ObjectId, ZBatch)]) -> Result<()> {
+        let grows = |(_, change): &(ObjectId, ZBatch)| match change.weights() {
+            None => change.num_rows() > 0,
+            Some(weights) => weights.values().iter().sum::<i64>() > 0,
+        };
+        if changes.iter().any(grows) { self.refuse_over_limit() } else { Ok(()) }
+    }
+
+    /// Refuses what takes more memory when tables and views hold more than they may.
+    fn refuse_over_limit(&mut self) -> Result<()> {
+        let held = match self.memory {
+            Some((at, held)) if at.elapsed() < MEMORY_INTERVAL => held,
+            _ => {
+                let held = self.relations.values().map(|r| r.memory_bytes()).sum();
+                self.memory = Some((Instant::now(), held));
+                held
+            }
+        };
+        if held <= self.memory_limit {
+            return Ok(());
+        }
+        let detail =
+            format!("Tables and views hold {held} bytes; memory_limit is {} bytes.", self.memory_limit);
+        Err(Error::new(ErrorKind::OutOfMemory, "out of memory")
+            .with_detail(detail)
+            .with_hint("Delete rows, drop views, or raise memory_limit."))
     }
 
     fn apply_table_change(&mut self, open: &mut OpenEpoch, table: ObjectId, change: ZBatch) -> Result<()> {
@@ -556,8 +591,10 @@ impl Coordinator {
     ) {
         let saved = (self.catalog.clone(), self.relations.clone(), self.trackers.clone());
         let mut open = self.open_epoch();
+        let makes_views = ddl.iter().any(|op| matches!(op, DdlOp::Create(_, Some(_))));
         let applied = self
             .refuse_if_poisoned()
+            .and_then(|()| if makes_views { self.refuse_over_limit() } else { Ok(()) })
             .and_then(|()| self.apply_definitions(&mut open, &ddl))
             .and_then(|effects| self.apply_writes(&mut open, writes).map(|()| effects));
         let effects = match applied {

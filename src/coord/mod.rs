@@ -8,6 +8,7 @@
 //! session. Nothing below this layer knows sessions or the order of epochs.
 
 pub mod advisory;
+mod aside;
 pub mod backend;
 pub mod checkpoint;
 pub mod command;

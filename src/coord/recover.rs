@@ -91,6 +91,8 @@ pub fn recover(parts: Parts) -> Result<(Coordinator, Arc<Shared>)> {
         poisoned: None,
         checkpoint_size: parts.checkpoint_size,
         epoch_limits: parts.epoch_limits,
+        memory_limit: parts.memory_limit,
+        memory: None,
         base_in_progress: false,
     };
     coordinator.restore(base, records, parts.context)?;

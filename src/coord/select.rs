@@ -12,8 +12,9 @@ use datafusion::common::{ScalarValue, TableReference};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
 use crate::catalog::{ObjectBody, ObjectId};
+use crate::coord::aside::off_the_wire;
 use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
-use crate::coord::session::{Parsed, Session, off_the_wire};
+use crate::coord::session::{Parsed, Session};
 use crate::coord::transaction::Snapshot;
 use crate::coord::{Shared, introspect};
 use crate::error::{Error, ErrorKind, Result};
@@ -124,7 +125,7 @@ impl Session {
             return None;
         }
         let snapshot = transaction.snapshot(&shared);
-        let batch = look_up_at_once(point, &snapshot, params).transpose()?;
+        let batch = look_up(point, &snapshot, params).transpose()?;
         Some(batch.map(|batch| Outcome::Rows {
             columns: columns.clone(),
             stream: Box::pin(futures::stream::iter([Ok(batch)])),
@@ -386,27 +387,6 @@ fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> 
     if !relation.has_index(&point.columns) {
         return Ok(None);
     }
-    find(relation, point, snapshot, params)
-}
-
-/// As [`look_up`], if the index is there.
-fn look_up_at_once(
-    point: &PointLookup,
-    snapshot: &Snapshot,
-    params: &[ScalarValue],
-) -> Result<Option<RecordBatch>> {
-    match snapshot.world.relations.get(&point.object) {
-        Some(relation) if relation.has_index(&point.columns) => find(relation, point, snapshot, params),
-        _ => Ok(None),
-    }
-}
-
-fn find(
-    relation: &Relation,
-    point: &PointLookup,
-    snapshot: &Snapshot,
-    params: &[ScalarValue],
-) -> Result<Option<RecordBatch>> {
     let keys = point
         .keys
         .iter()

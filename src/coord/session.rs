@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::object::DATABASE;
-use crate::catalog::{Catalog, ObjectBody, ObjectId};
+use crate::catalog::{Catalog, ObjectId};
 use crate::config::{SavedSettings, SessionSettings};
 use crate::coord::Shared;
+use crate::coord::aside::{build_indexes, off_the_wire};
 use crate::coord::backend::{
     CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome, RowsTag, StatementStore,
     TransactionStatus,
@@ -32,7 +33,6 @@ use crate::sql::bind::BindContext;
 use crate::sql::statement::{
     Discard, Isolation, ParsedStatement, Set, SetValue, SqlQuery, Statement, TransactionModes,
 };
-use crate::store::relation::Relation;
 use crate::time::Epoch;
 use crate::types::PgType;
 use crate::types::text::TextOptions;
@@ -80,18 +80,6 @@ impl Parsed {
     /// The statement itself.
     pub fn statement(&self) -> &Statement {
         &self.parsed.statement
-    }
-}
-
-/// A use of an index that ends with this.
-struct BuiltIndex {
-    relation: Arc<Relation>,
-    columns: Vec<usize>,
-}
-
-impl Drop for BuiltIndex {
-    fn drop(&mut self) {
-        self.relation.release_index(&self.columns);
     }
 }
 
@@ -792,42 +780,6 @@ impl Session {
         self.shared().send(Command::Tick { reply })?;
         answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))?
     }
-}
-
-/// Builds the indexes that a commit creates over relations which are there already: nobody else waits for it. The
-/// coordinator finds them built; if the commit fails they go.
-async fn build_indexes(shared: &Shared, handle: &CancelHandle, ddl: &[DdlOp]) -> Result<Vec<BuiltIndex>> {
-    let mut built = Vec::new();
-    for op in ddl {
-        let DdlOp::Create(object, _) = op else { continue };
-        let ObjectBody::Index { on, columns, .. } = &object.body else { continue };
-        let Some(relation) = shared.world().relations.get(on).cloned() else { continue };
-        let columns = columns.clone();
-        let build = move || -> Result<BuiltIndex> {
-            relation.create_index(columns.clone())?;
-            Ok(BuiltIndex { relation, columns })
-        };
-        let cancel = handle.token();
-        tokio::select! {
-            index = tokio::task::spawn_blocking(build) => {
-                let failed = |e| Error::internal(format!("an index could not be built: {e}"));
-                built.push(index.map_err(failed)??);
-            }
-            () = cancel.cancelled() => return Err(handle.error()),
-        }
-    }
-    Ok(built)
-}
-
-/// Statements of more bytes than this take so long to parse and bind that others should not wait for it.
-const LONG: usize = 8192;
-
-/// Does work that takes long for long statements (`length` bytes) without keeping other connections from being
-/// served by this thread.
-pub(super) fn off_the_wire<T>(length: usize, work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    let shared = || Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if length > LONG && shared() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// The error of a statement that its user has cancelled.

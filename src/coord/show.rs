@@ -234,7 +234,14 @@ impl Session {
     pub(super) async fn execute_prepared(&mut self, execute: &Execute) -> Result<Outcome> {
         let (parsed, prepared) = self.prepared(&execute.name)?;
         let params = self.arguments(execute, &prepared.description.params)?;
-        self.dispatch(&parsed, params).await
+        let outcome = self.dispatch(&parsed, params).await?;
+        if let (Outcome::Rows { columns, .. }, Some(described)) = (&outcome, &prepared.description.columns) {
+            let types = |c: &[OutputColumn]| c.iter().map(|c| c.pg_type.oid).collect::<Vec<_>>();
+            if types(columns) != types(described) {
+                return Err(Error::unsupported("cached plan must not change result type"));
+            }
+        }
+        Ok(outcome)
     }
 
     pub(super) fn deallocate(&mut self, name: Option<&str>) -> Result<Outcome> {

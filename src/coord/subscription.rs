@@ -16,10 +16,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::catalog::{ObjectBody, ObjectId};
 use crate::coord::Shared;
+use crate::coord::aside::off_the_wire;
 use crate::coord::backend::{CancelHandle, Outcome, OutputColumn, RowsTag};
 use crate::coord::command::Command;
 use crate::coord::ddl;
-use crate::coord::session::{Session, off_the_wire};
+use crate::coord::session::Session;
 use crate::coord::subscribe::{Notice, Subscriber};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::bind::{self, BindContext};

@@ -7,6 +7,7 @@ pub mod arrangement;
 mod building;
 mod chunk;
 mod index;
+mod merged;
 mod partition;
 pub mod relation;
 mod rows;

@@ -111,3 +111,45 @@ fn sources_that_cannot_be_read_say_why_and_hold_nobody_up() {
     becomes(&mut session, "SELECT count(*) FROM s", "2");
     fresh.is_well();
 }
+
+#[test]
+fn parquet_files_are_read_and_broken_ones_are_left() {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+
+    let mut fresh = Fresh::start(&[]);
+    let dir = fresh.directory.path().join("in");
+    fs::create_dir_all(&dir).expect("a directory");
+    let write = |name: &str, rows: std::ops::Range<i32>| {
+        let k: ArrayRef = Arc::new(Int32Array::from_iter_values(rows.clone()));
+        let x: ArrayRef = Arc::new(StringArray::from_iter_values(rows.map(|i| format!("row {i}"))));
+        let batch = RecordBatch::try_from_iter([("k", k), ("x", x)]).expect("a batch");
+        let file = fs::File::create(dir.join(name)).expect("a file");
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+    };
+    write("a.parquet", 0..1000);
+    write("b.parquet", 1000..3000);
+    let whole = fs::read(dir.join("a.parquet")).expect("a file");
+    fs::write(dir.join("c.parquet"), &whole[..whole.len() / 2]).expect("written");
+    fs::write(dir.join("d.parquet"), "PAR1 and nothing else").expect("written");
+    let mut session = fresh.server.connect();
+    session.exec(&format!(
+        "CREATE SOURCE s (k int, x text) WITH (connector = 'file', path = '{}/*.parquet', follow = true, \
+         poll.interval = '100ms') FORMAT PLAIN ENCODE PARQUET",
+        dir.display()
+    ));
+    session.exec("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, sum(k) AS total, max(x) AS m FROM s");
+    becomes(&mut session, "SELECT n || ' ' || total || ' ' || m FROM v", "3000 4498500 row 999");
+    write("e.parquet", 3000..3001);
+    becomes(&mut session, "SELECT n FROM v", "3001");
+    fresh.server.kill();
+    fresh.server = crate::common::Server::start(&fresh.data(), 2);
+    let mut session = fresh.server.connect();
+    becomes(&mut session, "SELECT n || ' ' || total FROM v", "3001 4501500");
+    check_views(&mut session).expect("views equal their queries");
+    fresh.is_well();
+}

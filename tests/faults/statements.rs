@@ -40,7 +40,6 @@ fn errors_in_queries_within_statements_have_a_position() {
         "COPY (SELECT ",
         "CREATE MATERIALIZED VIEW v AS SELECT ",
         "CREATE VIEW v AS SELECT ",
-        "CREATE TABLE u AS SELECT ",
         "EXPLAIN SELECT ",
         "INSERT INTO t SELECT ",
     ] {
@@ -200,4 +199,42 @@ fn the_first_columns_of_a_key_find_rows_while_others_write() {
     }
     writer.join().expect("the writer");
     fresh.is_well();
+}
+
+#[test]
+fn a_subscription_from_the_past_tells_every_epoch_by_itself() {
+    let fresh = Fresh::start(&[]);
+    let mut session = fresh.server.connect();
+    session.exec("CREATE TABLE t (i int, x text); CREATE MATERIALIZED VIEW v AS SELECT x, count(*) AS n FROM t GROUP BY x");
+    session.exec("INSERT INTO t VALUES (1, 'a'), (2, 'b')");
+    let then = session.value("SELECT epoch FROM freshet.epochs").expect("an epoch");
+    session.exec("INSERT INTO t VALUES (3, 'a')");
+    session.exec("UPDATE t SET x = 'c' WHERE i = 3");
+    session.exec("UPDATE t SET x = 'c' WHERE i = 3");
+    session.exec("DELETE FROM t WHERE x = 'c'");
+    let now = session.value("SELECT epoch FROM freshet.epochs").expect("an epoch");
+    let told = |session: &mut crate::common::wire::Wire, sql: &str| {
+        let rows = session.rows(sql).expect("changes");
+        let mut epochs: Vec<String> = Vec::new();
+        let mut changes = Vec::new();
+        for row in rows {
+            let cells: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
+            if epochs.last() != Some(&cells[0]) {
+                epochs.push(cells[0].clone());
+                changes.push(Vec::new());
+            }
+            changes.last_mut().expect("pushed").push(cells[1..].join(" "));
+        }
+        changes.iter_mut().for_each(|c| c.sort());
+        changes
+    };
+    let up_to = now.parse::<u64>().expect("a number") + 1;
+    let all = told(&mut session, &format!("SUBSCRIBE v AS OF {then} UP TO {up_to}"));
+    let wanted: [&[&str]; 4] =
+        [&["1 a 1", "1 b 1"], &["-1 a 1", "1 a 2"], &["-1 a 2", "1 a 1", "1 c 1"], &["-1 c 1"]];
+    assert_eq!(all, wanted);
+    let table =
+        told(&mut session, &format!("SUBSCRIBE t WITH (SNAPSHOT = false) AS OF {then} UP TO {up_to}"));
+    assert_eq!(table, [vec!["1 3 a"], vec!["-1 3 a", "1 3 c"], vec!["-1 3 c"]]);
+    assert!(told(&mut session, &format!("SUBSCRIBE t AS OF {then} UP TO {then}")).is_empty());
 }

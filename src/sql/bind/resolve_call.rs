@@ -46,6 +46,9 @@ impl Resolver<'_> {
             return Err(Error::unsupported(format!("{name}() in a view is not supported"))
                 .with_detail("Each call gives another value, so the view could not be kept up to date."));
         }
+        if let Some(name) = name.strip_prefix(crate::sql::functions::sets::PREFIX) {
+            return self.set_returning(name, args);
+        }
         if registry::is_operator(name) {
             let [left, right] = <[Operand; 2]>::try_from(args)
                 .map_err(|_| Error::internal(format!("operator {name} without two operands")))?;

@@ -21,6 +21,7 @@ pub mod pattern;
 pub mod periods;
 pub mod regexps;
 pub mod registry;
+pub mod sets;
 pub mod strings;
 pub mod texts;
 pub mod times;

@@ -146,7 +146,10 @@ pub fn all_specs() -> impl Iterator<Item = &'static Spec> {
 
 /// Whether a function of this name exists.
 pub fn exists(name: &str) -> bool {
-    is_operator(name) || SPECIAL.contains(&name) || overloads(name).is_some()
+    name.starts_with(super::sets::PREFIX)
+        || is_operator(name)
+        || SPECIAL.contains(&name)
+        || overloads(name).is_some()
 }
 
 fn parse_spec(spec: &'static str, build: Build, about: &'static str) -> (&'static str, Overload) {
@@ -239,6 +242,9 @@ pub fn build(
 
 /// The type a symbol seems to have while DataFusion's planner runs; the binder settles it later.
 pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
+    if let Some(name) = name.strip_prefix(super::sets::PREFIX) {
+        return super::sets::provisional_type(name, args);
+    }
     let numeric_rank = |t: &DataType| match t {
         DataType::Int16 => 1,
         DataType::Int32 => 2,
