@@ -61,6 +61,15 @@ pub struct NumericStorage {
     /// It shows no trailing zeros.
     #[serde(default)]
     pub trimmed: bool,
+    /// It shows its digits as a variance does.
+    #[serde(default)]
+    pub variance: bool,
+    /// It shows its digits as a standard deviation does.
+    #[serde(default)]
+    pub deviation: bool,
+    /// It is what the elements of an array are.
+    #[serde(default)]
+    pub element: bool,
 }
 
 /// Field metadata that marks a quotient.
@@ -69,6 +78,10 @@ pub const NUMERIC_KEY: &str = "pg.numeric";
 pub const NUMERIC_QUOTIENT: &str = "div";
 /// Its value for numerics that show no trailing zeros.
 pub const NUMERIC_TRIMMED: &str = "trim";
+/// Its value for variances.
+pub const NUMERIC_VARIANCE: &str = "var";
+/// Its value for standard deviations.
+pub const NUMERIC_DEVIATION: &str = "dev";
 
 impl Column {
     /// A nullable column without default.
@@ -91,11 +104,18 @@ impl Column {
         let mut column = Column::new(name, pg_type);
         let shown = |how: &str| field.metadata().get(NUMERIC_KEY).is_some_and(|v| v == how);
         let (quotient, trimmed) = (shown(NUMERIC_QUOTIENT), shown(NUMERIC_TRIMMED));
-        if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) =
-            field.data_type()
-            && (quotient || trimmed || pg_type.arrow() != *field.data_type())
+        let (variance, deviation) = (shown(NUMERIC_VARIANCE), shown(NUMERIC_DEVIATION));
+        let own = quotient || trimmed || variance || deviation;
+        let (value, element) = match field.data_type() {
+            DataType::List(item) => (item.data_type(), true),
+            t => (t, false),
+        };
+        if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) = value
+            && (own || pg_type.arrow() != *field.data_type())
         {
-            column.numeric = Some(NumericStorage { precision: *precision, scale: *scale, quotient, trimmed });
+            let (precision, scale) = (*precision, *scale);
+            column.numeric =
+                Some(NumericStorage { precision, scale, quotient, trimmed, variance, deviation, element });
         }
         column
     }
@@ -110,11 +130,17 @@ impl Column {
         } else {
             DataType::Decimal128(numeric.precision, numeric.scale)
         };
+        let arrow =
+            if numeric.element { DataType::List(Arc::new(Field::new("item", arrow, true))) } else { arrow };
         let mut metadata = self.pg_type().metadata();
-        if numeric.quotient {
-            metadata.insert(NUMERIC_KEY.into(), NUMERIC_QUOTIENT.into());
-        } else if numeric.trimmed {
-            metadata.insert(NUMERIC_KEY.into(), NUMERIC_TRIMMED.into());
+        let shown = [
+            (numeric.quotient, NUMERIC_QUOTIENT),
+            (numeric.trimmed, NUMERIC_TRIMMED),
+            (numeric.variance, NUMERIC_VARIANCE),
+            (numeric.deviation, NUMERIC_DEVIATION),
+        ];
+        if let Some((_, how)) = shown.iter().find(|(so, _)| *so) {
+            metadata.insert(NUMERIC_KEY.into(), (*how).into());
         }
         Field::new(&self.name, arrow, self.nullable).with_metadata(metadata)
     }

@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::DataflowSpec;
 use super::instance::{Instance, Kind, Node, RESULT, Run, Task};
 use crate::error::{Error, Result};
+use crate::operator::counted::Counted;
 use crate::operator::distinct::Distinct;
+use crate::operator::fixpoint::{Fixpoint, StepKind, StepNode};
+use crate::operator::flat_map::FlatMap;
 use crate::operator::join::{Join, JoinSpec};
 use crate::operator::map::Map;
 use crate::operator::over::{Over, OverSpec};
@@ -65,7 +68,11 @@ fn is_net(plan: &Plan, node: usize) -> bool {
     let Some(node) = plan.nodes.get(node) else { return false };
     let Some(&input) = node.inputs.first() else { return false };
     match &node.op {
-        Op::Reduce { .. } | Op::Distinct { .. } | Op::TopK { .. } => true,
+        Op::Reduce { .. }
+        | Op::Distinct { .. }
+        | Op::TopK { .. }
+        | Op::Counted { .. }
+        | Op::Recursive { .. } => true,
         Op::Exchange { .. } | Op::Map { exprs: None, .. } => is_net(plan, input),
         Op::Map { exprs: Some(exprs), .. } => {
             let kept = |column| exprs.iter().any(|e| e.as_column() == Some(column));
@@ -179,6 +186,9 @@ fn operator(plan: &Plan, node: &PlanNode, index: usize) -> Result<Box<dyn Operat
             Box::new(Reduce::new(schema, output, spec)?)
         }
         Op::Distinct { window_end } => Box::new(Distinct::new(schema, *window_end)?),
+        Op::Counted { keep } => Box::new(Counted::new(schema, *keep)?),
+        Op::FlatMap { lists } => Box::new(FlatMap::new(&schema, output, lists.clone())?),
+        Op::Recursive { step, all } => Box::new(recursive(step, output, *all, index)?),
         Op::TopK { partition, order, offset, limit, row_number } => {
             let spec = TopKSpec {
                 partition: partition.clone(),
@@ -208,4 +218,32 @@ fn operator(plan: &Plan, node: &PlanNode, index: usize) -> Result<Box<dyn Operat
         Op::Temporal { from, until } => Box::new(Temporal::new(schema, from.clone(), until.clone())?),
         other => return Err(Error::internal(format!("{other:?} is not an operator"))),
     })
+}
+
+/// A recursion with the operators of its step.
+fn recursive(step: &Plan, schema: arrow::datatypes::SchemaRef, all: bool, index: usize) -> Result<Fixpoint> {
+    let ports = step.nodes.iter().take_while(|n| matches!(n.op, Op::Port)).count();
+    let mut consumers: Vec<Vec<(usize, usize)>> = vec![Vec::new(); step.nodes.len()];
+    for (user, node) in step.nodes.iter().enumerate() {
+        for (port, input) in node.inputs.iter().enumerate() {
+            consumers[*input].push((user, port));
+        }
+    }
+    let last = consumers.last_mut().filter(|_| step.nodes.len() > ports);
+    last.ok_or_else(|| Error::internal("a recursion without a step"))?.push((usize::MAX, 0));
+    let mut consumers = consumers.into_iter();
+    let of_ports: Vec<_> = consumers.by_ref().take(ports).collect();
+    let mut nodes = Vec::with_capacity(step.nodes.len() - ports);
+    for (node, consumers) in step.nodes[ports..].iter().zip(consumers) {
+        let kind = match &node.op {
+            Op::Union | Op::Exchange { .. } | Op::Broadcast => StepKind::Pass,
+            Op::Negate => StepKind::Negate,
+            Op::Map { .. } | Op::Join { .. } | Op::FlatMap { .. } => {
+                StepKind::Operator(operator(step, node, index)?)
+            }
+            other => return Err(Error::internal(format!("{other:?} in a recursion"))),
+        };
+        nodes.push(StepNode { kind, schema: node.schema.clone(), consumers });
+    }
+    Fixpoint::new(schema, step.nodes[0].schema.clone(), all, of_ports, nodes)
 }

@@ -33,9 +33,12 @@ const TOGETHER_ROWS: usize = 512;
 const TOGETHER_TIME: Duration = Duration::from_millis(2);
 /// So many steps then are.
 const APART_STEPS: u32 = 32;
-/// How often the end of a hydration is worked at in turns that leave room for others. Changes come in meanwhile, so
-/// that there is always another round; the one after these is worked through.
-const SLICED_ROUNDS: u32 = 6;
+/// How many rounds of the end of a hydration are worked at in turns that leave room for others. Changes come in
+/// meanwhile, so that there is always another round; the one after these is worked through.
+const SLICED_ROUNDS: u32 = 5;
+/// Turns become longer from round to round, up to so many times: a hydration that does not catch up must not fall
+/// behind ever more.
+const LONGEST_TURN: u32 = 8;
 
 /// The end of a hydration: rounds, in each of which what has come in since the one before is absorbed.
 #[derive(Default)]
@@ -276,7 +279,8 @@ impl Engine {
             .ok_or_else(|| Error::internal("a hydration without a time limit has not come to its end"))
     }
 
-    /// Works at the end of a hydration for about `budget` (`None`: to the end); gives the report when it is there.
+    /// Works at the end of a hydration for about `budget` (`None`: to the end), longer if that does not keep up with
+    /// what comes in; gives the report when it is there.
     /// `input` is the epoch border of the moment. What the dataflow gives goes to its view bit by bit, where nobody
     /// sees it; when nothing is left to do, it begins at `input.epoch`.
     pub fn finish_some(
@@ -285,13 +289,14 @@ impl Engine {
         input: &EpochInput,
         budget: Option<Duration>,
     ) -> Result<Option<StepReport>> {
-        let deadline = budget.map(|b| Instant::now() + b);
+        let start = Instant::now();
         loop {
             let begins = self.begin_round(id, input)?;
             let watermarks = self.input_watermarks(id);
             let dataflow = self.hydrating(id)?;
             let rounds = dataflow.ending.get_or_insert_default().rounds;
-            let until = deadline.filter(|_| rounds <= SLICED_ROUNDS);
+            let turn = |b: Duration| b * LONGEST_TURN.min(1 << rounds.saturating_sub(1).min(16));
+            let until = budget.filter(|_| rounds <= SLICED_ROUNDS).map(|b| start + turn(b));
             let (epoch, now) = dataflow.round.unwrap_or((input.epoch, input.now));
             let finish = FinishCommand { begins, epoch, now, id, watermarks, until };
             let mut results = self.command(Command::Finish(Arc::new(finish))).results;
@@ -307,7 +312,7 @@ impl Engine {
             let errors = results.iter_mut().flat_map(|r| std::mem::take(&mut r.errors));
             dataflow.ending.get_or_insert_default().errors.extend(errors);
             if results.iter().any(|r| r.more) {
-                if deadline.is_some_and(|d| Instant::now() >= d) {
+                if until.is_some_and(|u| Instant::now() >= u) {
                     return Ok(None);
                 }
                 continue;

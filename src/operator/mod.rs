@@ -5,7 +5,10 @@
 //! it has emitted by then must equal the change of its definition (read on whole inputs), whatever the order
 //! and cut of the batches.
 
+pub mod counted;
 pub mod distinct;
+pub mod fixpoint;
+pub mod flat_map;
 pub mod join;
 pub mod map;
 pub mod over;

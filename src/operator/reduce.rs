@@ -37,6 +37,7 @@ use crate::store::arrangement::KeyIndex;
 use crate::store::arrangement::slab::Slab;
 use crate::store::arrangement::words::{WordKind, words_of};
 use crate::time::Watermark;
+use crate::zset::key::RowEncoder;
 use crate::zset::{TARGET_ROWS, ZBatch};
 
 use super::{Operator, Output, Progress, TimeFacts};
@@ -535,7 +536,15 @@ impl Calendar {
 fn differences(old: &[ArrayRef], new: &[ArrayRef]) -> Result<Option<BooleanArray>> {
     let mut all: Option<BooleanArray> = None;
     for (old, new) in old.iter().zip(new) {
-        let here = distinct(old, new)?;
+        // Arrow's kernel does not compare arrays of arrays.
+        let here = if old.data_type().is_nested() {
+            let encoder = RowEncoder::new([old.data_type().clone()])?;
+            let rows = |column: &ArrayRef| encoder.encode(std::slice::from_ref(column));
+            let (old, new) = (rows(old)?, rows(new)?);
+            old.iter().zip(new.iter()).map(|(a, b)| Some(a != b)).collect()
+        } else {
+            distinct(old, new)?
+        };
         all = Some(match all {
             None => here,
             Some(before) => BooleanArray::new(before.values() | here.values(), None),

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use crate::expr::window::{LimitBy, OverLimit};
 use crate::plan::{Emit, NodeId, Op, Plan, PlanNode};
+use crate::zset::keep::Keep;
 
 /// The plan as a tree, with what is known of each node.
 pub fn text(plan: &Plan) -> String {
@@ -31,6 +32,10 @@ fn write_node(plan: &Plan, id: NodeId, depth: usize, remark: &dyn Fn(NodeId) -> 
         indent = depth * 2
     );
     out.push('\n');
+    if let Op::Recursive { step, .. } = &node.op {
+        let _ = writeln!(out, "{:indent$}Step", "", indent = (depth + 1) * 2);
+        write_node(step, step.nodes.len() - 1, depth + 2, &|_| String::new(), out);
+    }
     for input in &node.inputs {
         write_node(plan, *input, depth + 1, remark, out);
     }
@@ -95,6 +100,15 @@ pub fn operation(plan: &Plan, node: &PlanNode) -> String {
             }
             line
         }
+        Op::Counted { keep } => match keep {
+            Keep::IfThere => "Semi".into(),
+            Keep::IfNotThere => "Anti".into(),
+            Keep::Least => "IntersectAll".into(),
+            Keep::Excess => "ExceptAll".into(),
+        },
+        Op::FlatMap { lists } => format!("FlatMap lists={}", names(0, lists)),
+        Op::Recursive { all, .. } => format!("Recursive {}", if *all { "union all" } else { "union" }),
+        Op::Port => "Port".into(),
         Op::Distinct { window_end } => match window_end {
             Some(w) => format!("Distinct closes_by={}", schema_of(0).field(*w).name()),
             None => "Distinct".into(),

@@ -89,6 +89,9 @@ pub fn of_relation(object: &Object) -> Facts {
     facts
 }
 
+/// Names of the columns in which the binder numbers the copies of a row, for INTERSECT ALL and EXCEPT ALL: of the left
+/// side and of the right side.
+pub const COPY_NUMBERS: [&str; 2] = ["__copy_left", "__copy_right"];
 /// Name of the function that the binder expands windows to: start of the window of this width that holds a time.
 pub const WINDOW_START: &str = "freshet_window_start";
 /// Name of the function that the binder expands windows to: end of the window of this width that holds a time.

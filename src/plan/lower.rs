@@ -13,7 +13,10 @@ mod aggregate;
 mod expression;
 mod grouping;
 mod join;
+mod join_keys;
 mod limit;
+mod recursive;
+mod sets;
 mod temporal;
 mod window;
 
@@ -195,6 +198,8 @@ impl Lowering<'_> {
             },
             LogicalPlan::Limit(limit) => self.limit(limit, request),
             LogicalPlan::Repartition(r) => self.request(&r.input, request),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest, request),
+            LogicalPlan::RecursiveQuery(query) => self.recursive(query, request),
             other => Err(Error::unsupported(format!(
                 "{} is not supported in a materialized view",
                 plan_words(other)
@@ -285,6 +290,9 @@ impl Lowering<'_> {
     }
 
     fn scan(&mut self, scan: &TableScan, mut request: Request) -> Result<NodeId> {
+        if let Some(node) = self.work_table(scan, &request)? {
+            return Ok(node);
+        }
         let Some(table) = scan.source.downcast_ref::<CatalogTable>() else {
             return Err(Error::unsupported(format!(
                 "relation \"{}\" cannot be used in a materialized view",
@@ -566,8 +574,6 @@ fn folds(exprs: &[Expr], request: &Request, schema: &DFSchema) -> Result<bool> {
 /// The words for a kind of plan in a refusal.
 fn plan_words(plan: &LogicalPlan) -> &'static str {
     match plan {
-        LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
-        LogicalPlan::Unnest(_) => "unnest()",
         LogicalPlan::Subquery(_) => "a subquery of this kind",
         LogicalPlan::Extension(_) => "an operation of this kind",
         _ => "a statement of this kind",

@@ -10,6 +10,7 @@
 pub mod explain;
 pub mod facts;
 pub mod lower;
+pub mod push_down;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -22,6 +23,7 @@ use crate::expr::ScalarExpr;
 use crate::expr::aggregate::AggregateCall;
 use crate::expr::window::{OverLimit, WindowCall};
 use crate::plan::facts::Facts;
+use crate::zset::keep::Keep;
 
 /// Index of a node in its [`Plan`].
 pub type NodeId = usize;
@@ -155,6 +157,27 @@ pub enum Op {
         /// Whether groups are shown only when they are closed.
         emit: Emit,
     },
+    /// Rows of the first input, as many copies as the equal rows of the second one allow. The inputs have the same
+    /// columns and lie on the workers by the same of them.
+    Counted {
+        /// How many copies are left.
+        keep: Keep,
+    },
+    /// Each row once per item of its longest list.
+    FlatMap {
+        /// Columns of lists; their items take their places.
+        lists: Vec<usize>,
+    },
+    /// All rows that the first input and a linear step derive (WITH RECURSIVE), on worker 0.
+    Recursive {
+        /// The step: node 0 stands for the rows themselves with their iteration as last column, the next ones for
+        /// this node's further inputs, the last one gives what is derived.
+        step: Box<Plan>,
+        /// Whether every derivation counts (UNION ALL).
+        all: bool,
+    },
+    /// In the step of a recursion: rows that come from outside.
+    Port,
     /// Each distinct row once.
     Distinct {
         /// Column whose value (a window end) lets the state of a row go once the watermark passes it.

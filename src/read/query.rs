@@ -26,6 +26,7 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
@@ -38,6 +39,7 @@ use super::guard::{canceled, protect};
 use super::table::RelationProvider;
 use crate::catalog::{CatalogTable, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::push_down::SafePushDown;
 use crate::store::{EpochPin, Relation};
 
 /// Rows per batch; and for joins of all pairs, whose innermost loop is not interrupted.
@@ -85,8 +87,14 @@ pub fn session_state(target_partitions: usize) -> Result<SessionState> {
     // it filters the wrong side. Conditions have been pushed down by the logical rules already, by full names.
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    let guarded = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
+        "push_down_filter" => Arc::new(SafePushDown::new()),
+        _ => rule,
+    };
+    let logical = Optimizer::new().rules.into_iter().map(guarded).collect();
     Ok(SessionStateBuilder::new()
         .with_config(config)
+        .with_optimizer_rules(logical)
         .with_runtime_env(environment)
         .with_default_features()
         .with_physical_optimizer_rules(rules)

@@ -132,6 +132,8 @@ pub struct KeyIndex {
     flags: Slab<u8>,
     /// The texts of the text columns of a key of several columns.
     texts: Vec<Texts>,
+    /// Where these columns stand in the key.
+    text_columns: Vec<usize>,
     /// The slot of the NULL key of a one-column layout.
     null_slot: u32,
     free: Vec<u32>,
@@ -151,9 +153,9 @@ impl KeyIndex {
                 _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
             },
         };
-        let texts = match layout {
-            Layout::Two(_) | Layout::Three(_) => types.iter().filter(|t| is_text(t)).count(),
-            _ => 0,
+        let text_columns: Vec<usize> = match layout {
+            Layout::Two(_) | Layout::Three(_) => (0..types.len()).filter(|c| is_text(&types[*c])).collect(),
+            _ => vec![],
         };
         Ok(KeyIndex {
             types,
@@ -165,7 +167,8 @@ impl KeyIndex {
             places: Slab::new(),
             arena: Arena::default(),
             flags: Slab::new(),
-            texts: (0..texts).map(|_| Texts::default()).collect(),
+            texts: text_columns.iter().map(|_| Texts::default()).collect(),
+            text_columns,
             null_slot: NONE,
             free: Vec::new(),
             bound: 0,
@@ -458,36 +461,27 @@ impl KeyIndex {
         Ok(slot)
     }
 
-    /// Where the text columns of a key of several columns stand.
-    fn text_columns(&self) -> impl Iterator<Item = usize> + use<> {
-        let is_text: Vec<bool> = match self.texts.len() {
-            0 => vec![],
-            _ => self.types.iter().map(is_text).collect(),
-        };
-        (0..is_text.len()).filter(move |c| is_text[*c])
-    }
-
     fn take_up_texts(&mut self, slot: u32, words: &[u64]) {
         if self.texts.is_empty() {
             return;
         }
         let flag = self.flag(slot);
-        for (texts, at) in self.text_columns().enumerate() {
-            if flag & NULL_BITS[at] == 0 {
-                self.texts[texts].take_up(words[at]);
+        for (texts, at) in self.texts.iter_mut().zip(&self.text_columns) {
+            if flag & NULL_BITS[*at] == 0 {
+                texts.take_up(words[*at]);
             }
         }
     }
 
     fn let_go_of_texts(&mut self, slot: u32) {
         let flag = self.flag(slot);
-        for (texts, at) in self.text_columns().enumerate() {
-            if flag & NULL_BITS[at] == 0 {
+        for (texts, at) in self.texts.iter_mut().zip(&self.text_columns) {
+            if flag & NULL_BITS[*at] == 0 {
                 let word = match self.layout {
-                    Layout::Two(_) => self.two.get(slot)[at],
-                    _ => self.three.get(slot)[at],
+                    Layout::Two(_) => self.two.get(slot)[*at],
+                    _ => self.three.get(slot)[*at],
                 };
-                self.texts[texts].let_go(word);
+                texts.let_go(word);
             }
         }
     }

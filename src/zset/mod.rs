@@ -9,6 +9,7 @@
 
 pub mod builder;
 pub mod consolidate;
+pub mod keep;
 pub mod key;
 pub mod pretty;
 

@@ -77,6 +77,8 @@ pub enum Relation {
     Named(String),
     /// A subquery.
     Query(Box<Query>),
+    /// The text of a LATERAL subquery.
+    Lateral(String),
 }
 
 /// One input of a join.
@@ -110,6 +112,8 @@ pub struct Select {
     /// `ROLLUP` or `CUBE` around the group; nothing for a plain one.
     pub sets: &'static str,
     pub having: Vec<String>,
+    /// What connects it to the SELECT before it; nothing: UNION ALL.
+    pub connected: &'static str,
 }
 
 impl Select {
@@ -132,6 +136,7 @@ impl Select {
             match &input.relation {
                 Relation::Named(n) => out += &format!("{n} AS {}", input.alias),
                 Relation::Query(q) => out += &format!("({}) AS {}", q.sql(), input.alias),
+                Relation::Lateral(q) => out += &format!("LATERAL ({q}) AS {}", input.alias),
             }
             if i > 0 && !input.on.is_empty() {
                 out += &format!(" ON {}", input.on.join(" AND "));
@@ -153,7 +158,7 @@ impl Select {
     }
 }
 
-/// A query: CTEs, branches of UNION ALL, and possibly the first rows of them in a total order.
+/// A query: CTEs, branches of UNION, INTERSECT or EXCEPT, and possibly the first rows of them in a total order.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
     pub ctes: Vec<(String, Query)>,
@@ -168,7 +173,13 @@ impl Query {
             let ctes: Vec<String> = self.ctes.iter().map(|(n, q)| format!("{n} AS ({})", q.sql())).collect();
             out += &format!("WITH {} ", ctes.join(", "));
         }
-        out += &self.branches.iter().map(Select::sql).collect::<Vec<_>>().join(" UNION ALL ");
+        for (i, branch) in self.branches.iter().enumerate() {
+            if i > 0 {
+                let connected = if branch.connected.is_empty() { "UNION ALL" } else { branch.connected };
+                out += &format!(" {connected} ");
+            }
+            out += &branch.sql();
+        }
         out + &self.tail
     }
 

@@ -241,6 +241,8 @@ impl Generator {
                 for (item, like) in next.items.iter_mut().zip(&branches[0].items) {
                     item.name.clone_from(&like.name);
                 }
+                next.connected = ["", "", "UNION", "EXCEPT", "EXCEPT ALL", "INTERSECT", "INTERSECT ALL"]
+                    [self.rng.random_range(0..7)];
                 size += n;
                 branches.push(next);
             }
@@ -263,8 +265,8 @@ impl Generator {
             let p = self.predicate(&scope, 2);
             out.filters.push(p);
         }
-        if self.chance(4) {
-            let p = self.subquery_predicate(sources, &scope, &out.from);
+        if self.chance(15) {
+            let p = self.subquery_predicate(sources, &scope);
             out.filters.push(p);
         }
         // Averages cannot be asked for by type: a branch of a union passes through plain expressions.
@@ -281,7 +283,10 @@ impl Generator {
                 .collect(),
         };
         for ty in wanted {
-            let expr = self.scalar(&scope, ty, 2);
+            let expr = match ty {
+                Ty::Int | Ty::Big | Ty::Bool if self.chance(8) => self.subquery_value(sources, &scope, ty),
+                _ => self.scalar(&scope, ty, 2),
+            };
             let name = self.name("x");
             // An untyped NULL or text literal takes its type from its place; the place must not differ by engine.
             let expr = if expr.contains('.') { expr } else { format!("({expr})::{}", ty.sql()) };
@@ -485,6 +490,8 @@ impl Generator {
             }
             6 | 7 => {
                 let text = self.scalar(scope, Ty::Text, 1);
+                // A bare literal has no type of its own that DISTINCT could find again in ORDER BY.
+                let distinct = if text.contains('.') { distinct } else { "" };
                 (format!("string_agg({distinct}{text}, ',' ORDER BY {text}{back})"), Ty::Text)
             }
             8 => (format!("percentile_disc({fraction}) WITHIN GROUP (ORDER BY {arg}{back})"), ordered),
@@ -496,44 +503,105 @@ impl Generator {
             10 => (format!("mode() WITHIN GROUP (ORDER BY {arg}{back})"), ordered),
             _ => {
                 let arg = self.scalar(scope, Ty::Int, 1);
+                let distinct = if arg.contains('.') { distinct } else { "" };
                 (format!("(jsonb_agg({distinct}{arg} ORDER BY {arg}{back})::text)"), Ty::Text)
             }
         }
     }
 
-    /// IN, EXISTS and comparisons with a subquery: more than issue 2 asks for.
-    fn subquery_predicate(&mut self, sources: &[Source], scope: &[Reach], from: &[Input]) -> String {
-        self.beyond = true;
+    /// A relation for a subquery, its columns known as `q`, and a condition on them and on those around.
+    fn subquery(&mut self, sources: &[Source], scope: &[Reach]) -> (String, Vec<Reach>, String) {
         let source = sources.choose(&mut self.rng).expect("there are tables").clone();
         self.beyond |= source.beyond;
         let inner: Vec<Reach> =
             source.columns.iter().map(|c| Reach { text: format!("q.{}", c.name), ty: c.ty }).collect();
+        let column = self.leaf(&inner, Ty::Int);
+        let outer = self.leaf(scope, Ty::Int);
+        let own = self.predicate(&inner, 1);
+        let condition = match self.rng.random_range(0..6) {
+            0 => own,
+            1 | 2 => format!("{column} = {outer} AND {own}"),
+            3 => format!("{column} < {outer}"),
+            4 => format!("{column} = {outer}"),
+            _ => {
+                let both: Vec<Reach> = inner.iter().chain(scope).cloned().collect();
+                format!("({} OR {column} = {outer})", self.predicate(&both, 0))
+            }
+        };
+        (source.name, inner, condition)
+    }
+
+    /// IN, EXISTS and comparisons with a subquery.
+    fn subquery_predicate(&mut self, sources: &[Source], scope: &[Reach]) -> String {
+        let (name, inner, condition) = self.subquery(sources, scope);
         let outer = self.leaf(scope, Ty::Int);
         let column = self.leaf(&inner, Ty::Int);
-        let extra = self.predicate(&inner, 1);
-        let name = &source.name;
-        // DataFusion moves a condition without columns below an aggregate without groups, which then gives a row
-        // all the same: compare a column of a table.
-        let plain = matches!(&from[0].relation, Relation::Named(n) if n.starts_with('t'));
-        let compared = scope.iter().find(|r| plain && r.ty == Ty::Int).map(|r| r.text.clone());
+        let body = format!("FROM {name} AS q WHERE {condition}");
+        let p = match self.rng.random_range(0..10) {
+            0 => format!("({outer} IN (SELECT {column} {body}))"),
+            1 => format!("({outer} NOT IN (SELECT {column} {body}))"),
+            2 | 3 => format!("EXISTS (SELECT 1 {body})"),
+            4 => format!("NOT EXISTS (SELECT 1 {body})"),
+            5 => format!("({outer} >= (SELECT max({column}) {body}))"),
+            6 => format!("((SELECT count(*) {body}) > 1)"),
+            7 => {
+                let (a, b) = (self.leaf(scope, Ty::Int), self.leaf(&inner, Ty::Int));
+                format!("(({outer}, {a}) IN (SELECT {column}, {b} {body}))")
+            }
+            8 => format!("({outer} > ALL (SELECT {column} {body}))"),
+            _ => format!("({outer} <= ANY (SELECT {column} {body}))"),
+        };
         match self.rng.random_range(0..4) {
-            0 => format!("({outer} IN (SELECT {column} FROM {name} AS q WHERE {extra}))"),
-            1 => format!("EXISTS (SELECT 1 FROM {name} AS q WHERE {column} = {outer} AND {extra})"),
-            2 => format!("NOT EXISTS (SELECT 1 FROM {name} AS q WHERE {column} = {outer} AND {extra})"),
-            _ => match compared {
-                Some(c) => format!("({c} >= (SELECT max({column}) FROM {name} AS q WHERE {extra}))"),
-                None => format!(
-                    "({outer} NOT IN (SELECT {column} FROM {name} AS q WHERE {extra} AND {column} > 3))"
-                ),
-            },
+            0 => format!("({p} OR {})", self.predicate(scope, 0)),
+            1 => format!("(NOT {p})"),
+            _ => p,
         }
+    }
+
+    /// A subquery as a value.
+    fn subquery_value(&mut self, sources: &[Source], scope: &[Reach], ty: Ty) -> String {
+        let (name, inner, condition) = self.subquery(sources, scope);
+        let column = self.leaf(&inner, Ty::Int);
+        let body = format!("FROM {name} AS q WHERE {condition}");
+        match ty {
+            Ty::Bool => match self.rng.random_range(0..3) {
+                0 => format!("EXISTS (SELECT 1 {body})"),
+                1 => format!("({} IN (SELECT {column} {body}))", self.leaf(scope, Ty::Int)),
+                _ => format!("({} NOT IN (SELECT {column} {body}))", self.leaf(scope, Ty::Int)),
+            },
+            Ty::Int if self.chance(40) => {
+                format!("(SELECT {column} {body} ORDER BY 1 LIMIT 1)")
+            }
+            Ty::Int => format!("(SELECT max({column}) {body})"),
+            _ => format!("(SELECT count(*) {body})"),
+        }
+    }
+
+    /// A LATERAL subquery and its columns.
+    fn lateral(&mut self, sources: &[Source], scope: &[Reach]) -> (String, Vec<Column>) {
+        let (name, inner, condition) = self.subquery(sources, scope);
+        let (a, b) = (self.leaf(&inner, Ty::Int), self.leaf(scope, Ty::Int));
+        let body = format!("FROM {name} AS q WHERE {condition}");
+        let text = match self.rng.random_range(0..5) {
+            0 => format!("SELECT {a} AS y, ({b} + 1) AS z {body}"),
+            1 => format!("SELECT count(*)::int AS y, max({a}) AS z {body}"),
+            2 => format!("SELECT {a} AS y, {b} AS z {body} ORDER BY 1, 2 LIMIT 2"),
+            3 => format!("SELECT {a} AS y, count(*)::int AS z {body} GROUP BY 1"),
+            _ => format!("SELECT DISTINCT {a} AS y, {b} AS z {body}"),
+        };
+        let column = |name: &str| Column { name: name.into(), ty: Ty::Int };
+        (text, vec![column("y"), column("z")])
     }
 
     fn from(&mut self, sources: &[Source], depth: usize) -> (Vec<Input>, Vec<Reach>, usize) {
         let wanted = [1, 1, 2, 2, 2, 3][self.rng.random_range(0..6)];
         let (mut inputs, mut scope, mut size) = (Vec::<Input>::new(), Vec::<Reach>::new(), 1);
         for i in 0..wanted {
-            let (relation, columns, rows) = if depth > 0 && self.chance(15) {
+            let lateral = i > 0 && size <= 200 && self.chance(8);
+            let (relation, columns, rows) = if lateral {
+                let (text, columns) = self.lateral(sources, &scope);
+                (Relation::Lateral(text), columns, 5)
+            } else if depth > 0 && self.chance(15) {
                 let (query, rows) = self.query(sources, depth - 1);
                 let columns = query.columns();
                 (Relation::Query(Box::new(query)), columns, rows)
@@ -552,17 +620,24 @@ impl Generator {
             if i > 0 {
                 on = self.equalities(&scope, &new);
                 let small = size * rows <= 400;
-                if on.is_empty() || (small && self.chance(5)) {
+                if lateral {
+                    let both: Vec<Reach> = scope.iter().chain(&new).cloned().collect();
+                    on = vec![if self.chance(50) { "true".into() } else { self.predicate(&both, 1) }];
+                    join = if self.chance(50) { "JOIN" } else { "LEFT JOIN" };
+                } else if small && self.chance(8) {
+                    let both: Vec<Reach> = scope.iter().chain(&new).cloned().collect();
+                    on = vec![self.predicate(&both, 1)];
+                    join = ["JOIN", "LEFT JOIN", "RIGHT JOIN"][self.rng.random_range(0..3)];
+                } else if on.is_empty() || (small && self.chance(5)) {
                     if !small {
                         continue;
                     }
                     (join, on) = ("CROSS JOIN", Vec::new());
                 } else {
-                    if self.chance(8) {
-                        self.beyond = true;
+                    if self.chance(20) {
                         join = ["LEFT JOIN", "RIGHT JOIN", "FULL JOIN"][self.rng.random_range(0..3)];
                     }
-                    if self.chance(20) && join != "FULL JOIN" {
+                    if self.chance(20) {
                         let both: Vec<Reach> = scope.iter().chain(&new).cloned().collect();
                         on.push(self.predicate(&both, 1));
                     }

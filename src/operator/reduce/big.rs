@@ -290,7 +290,8 @@ mod tests {
     fn large_products_round_once() {
         let big = power_of_ten(300);
         assert_eq!(big.to_f64(0), 1e300);
-        assert_eq!(big.times(&big).to_f64(-1000), 1e300 / 2f64.powi(500) * (1e300 / 2f64.powi(500)));
+        assert_eq!(big.times(&power_of_ten(5)).to_f64(-1), 5e304);
+        assert!(big.times(&big).to_f64(0).is_infinite());
         assert_eq!(Big::from_i128((1 << 53) + 1).to_f64(0), 9007199254740992.0);
     }
 }

@@ -67,6 +67,8 @@ struct Bits {
     counts: Slab<Option<Box<[i64]>>>,
     kind: AggregateKind,
     width: usize,
+    /// Groups with counts.
+    used: usize,
 }
 
 impl Bits {
@@ -76,7 +78,10 @@ impl Bits {
             return;
         }
         let width = self.width;
-        let counts = self.counts.get_mut(slot).get_or_insert_with(|| vec![0; width].into_boxed_slice());
+        let counts = self.counts.get_mut(slot).get_or_insert_with(|| {
+            self.used += 1;
+            vec![0; width].into_boxed_slice()
+        });
         while rest != 0 {
             let bit = rest.trailing_zeros() as usize;
             counts[bit] = counts[bit].wrapping_add(weight);
@@ -134,11 +139,10 @@ impl State for Bits {
         self.counts.get(slot).as_ref().is_none_or(|c| c.iter().all(|n| *n == 0))
     }
     fn clear(&mut self, slot: u32) {
-        *self.counts.get_mut(slot) = None;
+        self.used -= usize::from(self.counts.get_mut(slot).take().is_some());
     }
     fn bytes(&self) -> usize {
-        let used = (0..self.counts.len() as u32).filter(|s| self.counts.get(*s).is_some()).count();
-        self.counts.bytes() + used * self.width * 8
+        self.counts.bytes() + self.used * self.width * 8
     }
 }
 
@@ -158,5 +162,5 @@ pub fn bit_state(input: &DataType, kind: AggregateKind) -> Result<Box<dyn State>
         DataType::Int64 => 64,
         other => return Err(Error::internal(format!("bitwise aggregate of {other}"))),
     };
-    Ok(Box::new(Bits { counts: Slab::new(), kind, width }))
+    Ok(Box::new(Bits { counts: Slab::new(), kind, width, used: 0 }))
 }

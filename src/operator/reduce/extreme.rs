@@ -209,7 +209,7 @@ pub struct Sets<V> {
 
 impl<V> Default for Sets<V> {
     fn default() -> Self {
-        Sets { bytes: 0, sets: Slab::default(), negative: HashMap::new() }
+        Sets { sets: Slab::default(), negative: HashMap::new(), bytes: 0 }
     }
 }
 

@@ -3,29 +3,33 @@
 //! All conditions of an inner join and of the filters above it form one pool. A condition on one side moves
 //! below the join, an equality between the sides becomes a key, the rest is the residual condition.
 //!
-//! Outer, semi and anti joins are made of inner joins with distinct keys, whose result is taken away from a side.
+//! Outer, semi and anti joins whose condition is equalities are made of inner joins with distinct keys, whose result is
+//! taken away from a side. With any other condition the inner join says which rows have partners, and those rows are
+//! counted ([`Op::Counted`]).
 //!
-//! Boundary: everything but the equalities of an outer, semi or anti join must concern one side only.
+//! Boundary: `now()` in the condition of an outer, semi or anti join is refused.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
-use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
+use arrow::datatypes::Field;
+use datafusion::common::{DFSchema, JoinType, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator, when};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
-use super::expression::{ExprList, cast_to, column_of, columns_of, compile, substitute, substitute_some};
-use super::{Extra, Lowering, Request, column_named, is_micros, position_of, temporal, unique_schema};
+use super::expression::{ExprList, column_of, columns_of, compile, substitute_some};
+use super::join_keys::{add_key, add_pair, equality, order_between, settle_null_keys, to_side};
+use super::sets::is_copy;
+use super::{Extra, Lowering, Request, column_named, is_micros, temporal, unique_schema};
 use crate::error::{Error, Result};
-use crate::plan::facts::{Facts, interval_micros};
+use crate::plan::facts::Facts;
 use crate::plan::{JoinBounds, NodeId, Op};
+use crate::zset::keep::Keep;
 
 /// One input of a join while it is taken apart.
-struct Side<'a> {
+pub(super) struct Side<'a> {
     plan: &'a LogicalPlan,
     predicates: Vec<Expr>,
-    keys: Vec<Expr>,
+    pub(super) keys: Vec<Expr>,
 }
 
 impl<'a> Side<'a> {
@@ -33,7 +37,7 @@ impl<'a> Side<'a> {
         Side { plan, predicates: vec![], keys: vec![] }
     }
 
-    fn schema(&self) -> &DFSchema {
+    pub(super) fn schema(&self) -> &DFSchema {
         self.plan.schema()
     }
 
@@ -43,6 +47,7 @@ impl<'a> Side<'a> {
 }
 
 /// A lowered input: the node, which logical columns its first columns are, and its key columns.
+#[derive(Debug, Clone)]
 struct Lowered {
     node: NodeId,
     columns: Vec<usize>,
@@ -68,13 +73,24 @@ impl Lowering<'_> {
             JoinType::Full => self.outer_join(join, true, true, request),
             JoinType::LeftAnti => self.anti_join(join, &join.left, &join.right, true, request),
             JoinType::RightAnti => self.anti_join(join, &join.right, &join.left, false, request),
-            JoinType::LeftMark | JoinType::RightMark => {
-                Err(Error::unsupported("a subquery inside OR or NOT is not supported in a materialized view"))
-            }
+            JoinType::LeftMark => self.mark_join(join, request),
+            JoinType::RightMark => Err(Error::internal("a mark join with its sides changed")),
         }
     }
 
     fn inner_join(&mut self, join: &Join, request: Request) -> Result<NodeId> {
+        if join.on.is_empty() && join.filter.is_none() {
+            // One row without columns beside other rows leaves them as they are.
+            let nothing = |p: &LogicalPlan| p.schema().fields().is_empty() && exactly_one_row(p);
+            if nothing(&join.left) {
+                let below = request.below(&join.schema, &columns_of_schema(join.right.schema()))?;
+                return self.request(&join.right, below);
+            }
+            if nothing(&join.right) {
+                let below = request.below(&join.schema, &columns_of_schema(join.left.schema()))?;
+                return self.request(&join.left, below);
+            }
+        }
         let (mut left, mut right) = (Side::new(&join.left), Side::new(&join.right));
         let width = left.width();
         for (l, r) in &join.on {
@@ -93,11 +109,7 @@ impl Lowering<'_> {
                     right.predicates.push(to_side(&predicate, &join.schema, right.schema(), width)?)
                 }
                 _ => match equality(&predicate, &join.schema, width)? {
-                    Some((l, r)) => {
-                        let l = to_side(&l, &join.schema, left.schema(), 0)?;
-                        let r = to_side(&r, &join.schema, right.schema(), width)?;
-                        add_key(&mut left, &mut right, l, r)?;
-                    }
+                    Some(pair) => add_pair(pair, &join.schema, width, &mut left, &mut right)?,
                     None => residual.push(predicate),
                 },
             }
@@ -326,28 +338,117 @@ impl Lowering<'_> {
         (facts, Extra { partition, complete })
     }
 
-    /// The keys of a join's two sides, where `kept` is the first.
-    fn keyed_sides<'a>(
-        join: &Join,
-        kept: &'a LogicalPlan,
-        other: &'a LogicalPlan,
-        kept_is_left: bool,
-    ) -> Result<(Side<'a>, Side<'a>)> {
+    /// Takes the condition of a join apart and lowers its sides; `kept` is the first.
+    fn pair(&mut self, asked: Asked<'_>) -> Result<Pair> {
+        let Asked { join, kept, other, kept_is_left, stays, kept_output, other_output, predicates } = asked;
         let (mut a, mut b) = (Side::new(kept), Side::new(other));
+        a.predicates = predicates;
         for (l, r) in &join.on {
             let (x, y) = if kept_is_left { (l, r) } else { (r, l) };
             add_key(&mut a, &mut b, x.clone(), y.clone())?;
         }
         settle_null_keys(join, &mut a, &mut b)?;
-        if a.keys.is_empty() {
-            return Err(Error::unsupported(
-                "this join is supported in a materialized view only with equality between the two sides",
-            ));
+        let both = kept.schema().join(other.schema())?;
+        let width = a.width();
+        let mut residual = Vec::new();
+        for predicate in join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)) {
+            if temporal::has_now(predicate) {
+                return Err(Error::unsupported(
+                    "now() in the condition of an outer join or a subquery is not supported in a materialized view",
+                )
+                .with_hint("Filter the relation before it is joined."));
+            }
+            let columns = columns_of(predicate, &both)?;
+            let on_kept = columns.iter().any(|c| *c < width);
+            let on_other = columns.iter().any(|c| *c >= width);
+            // A condition on a side that is not preserved decides which of its rows are there to match.
+            match (on_kept, on_other) {
+                (true, false) if !stays[0] => a.predicates.push(to_side(predicate, &both, a.schema(), 0)?),
+                (false, true) if !stays[1] => {
+                    b.predicates.push(to_side(predicate, &both, b.schema(), width)?)
+                }
+                _ => match equality(predicate, &both, width)? {
+                    Some(pair) => add_pair(pair, &both, width, &mut a, &mut b)?,
+                    None => residual.push(predicate.clone()),
+                },
+            }
         }
-        Ok((a, b))
+        let exact = residual.is_empty() && !a.keys.is_empty();
+        let (mut kept_read, mut other_read) = (kept_output.to_vec(), other_output.to_vec());
+        if !exact {
+            // Rows are told apart by what is read of them; that must decide whom they match.
+            for r in &residual {
+                for c in columns_of(r, &both)? {
+                    if c < width { kept_read.push(c) } else { other_read.push(c - width) }
+                }
+            }
+            for k in &a.keys {
+                kept_read.extend(columns_of(k, a.schema())?);
+            }
+            for k in &b.keys {
+                other_read.extend(columns_of(k, b.schema())?);
+            }
+        }
+        for (read, side) in [(&mut kept_read, &a), (&mut other_read, &b)] {
+            read.sort_unstable();
+            read.dedup();
+            if read.is_empty() && (side.keys.is_empty() || !exact) {
+                read.extend(Request::columns(side.schema(), &[]).needed(side.schema())?);
+            }
+        }
+        let (mut l, mut r) = (self.side(a, &kept_read)?, self.side(b, &other_read)?);
+        if exact {
+            l.node = self.exchange_exactly(l.node, &l.keys);
+            r.node = self.exchange_exactly(r.node, &r.keys);
+        }
+        Ok(Pair { l, r, residual, both, width, exact })
     }
 
-    /// `kept` rows that have a partner in `other`: an inner join with the distinct keys of `other`.
+    /// The rows of the first side that have a partner: its columns that were read come first.
+    fn matched(&mut self, pair: &Pair) -> Result<NodeId> {
+        let Pair { l, r, residual, both, width, exact } = pair;
+        if *exact {
+            return self.with_key_in(l, r.node, &r.keys);
+        }
+        let found = self.join_nodes(l.clone(), r.clone(), *width, both, residual.clone(), &l.columns)?;
+        self.counted_rows(l, found, Keep::IfThere)
+    }
+
+    /// The rows of the first side that have no partner, as [`Self::matched`] gives them.
+    fn without_partner(&mut self, pair: &Pair) -> Result<NodeId> {
+        let Pair { l, r, residual, both, width, exact } = pair;
+        if *exact {
+            return self.unmatched(l, r.node, &r.keys);
+        }
+        let found = self.join_nodes(l.clone(), r.clone(), *width, both, residual.clone(), &l.columns)?;
+        self.counted_rows(l, found, Keep::IfNotThere)
+    }
+
+    /// The rows of a side for which a join found equal rows, or none.
+    fn counted_rows(&mut self, side: &Lowered, found: NodeId, keep: Keep) -> Result<NodeId> {
+        let rows = self.first_columns(side.node, side.columns.len())?;
+        let schema = self.nodes[rows].schema.clone();
+        let own = self.facts(rows).clone();
+        let mut facts = Facts {
+            unique_keys: own.unique_keys.clone(),
+            append_only: keep == Keep::IfThere && own.append_only && self.facts(found).append_only,
+            ..Facts::default()
+        };
+        facts.unbounded_state = self.facts(found).unbounded_state.clone();
+        Ok(self.counted(rows, found, keep, schema, facts))
+    }
+
+    /// Only the first columns of a node.
+    fn first_columns(&mut self, node: NodeId, count: usize) -> Result<NodeId> {
+        let schema = self.nodes[node].schema.clone();
+        if schema.fields().len() == count {
+            return Ok(node);
+        }
+        let exprs = (0..count).map(|i| column_named(&schema, i)).collect();
+        self.map(node, vec![], exprs, schema.fields()[..count].to_vec())
+    }
+
+    /// `kept` rows that have a partner in `other`.
     fn semi_join(
         &mut self,
         join: &Join,
@@ -356,24 +457,29 @@ impl Lowering<'_> {
         kept_is_left: bool,
         request: Request,
     ) -> Result<NodeId> {
-        let (mut a, mut b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
-        push_one_sided(join, &mut a, &mut b, kept_is_left, true)?;
+        if join.on.iter().any(|(l, _)| is_copy(l)) {
+            return self.multiset(join, request);
+        }
         let schema = kept.schema().clone();
         let mut request = request.below(plan_schema(join, &schema), &columns_of_schema(&schema))?;
-        let (temporal, plain) = request.predicates.into_iter().partition(temporal::has_now);
-        a.predicates.extend::<Vec<_>>(plain);
+        let (temporal, plain): (Vec<_>, Vec<_>) = request.predicates.into_iter().partition(temporal::has_now);
         request.predicates = temporal;
         let needed = request.needed(&schema)?;
-        let l = self.side(a, &needed)?;
-        // side() without columns gives the key expressions, each once.
-        let mut r = self.side(b, &[])?;
-        r.node = self.distinct_rows(r.node)?;
-        let width = schema.fields().len();
-        let node = self.join_nodes(l, r, width, &schema, vec![], &needed)?;
-        self.finish(node, &needed, &schema, request)
+        let pair = self.pair(Asked {
+            join,
+            kept,
+            other,
+            kept_is_left,
+            stays: [false, false],
+            kept_output: &needed,
+            other_output: &[],
+            predicates: plain,
+        })?;
+        let node = self.matched(&pair)?;
+        self.finish_first(node, &pair.l.columns, &schema, request)
     }
 
-    /// `kept` rows without a partner in `other`: all of them less those of the semi join.
+    /// `kept` rows without a partner in `other`.
     fn anti_join(
         &mut self,
         join: &Join,
@@ -382,27 +488,71 @@ impl Lowering<'_> {
         kept_is_left: bool,
         request: Request,
     ) -> Result<NodeId> {
-        let (mut a, mut b) = Self::keyed_sides(join, kept, other, kept_is_left)?;
-        push_one_sided(join, &mut a, &mut b, kept_is_left, false)?;
-        let nullable = |s: &Side<'_>| s.keys.iter().any(|k| k.nullable(s.schema()).unwrap_or(true));
-        if join.null_aware && (nullable(&a) || nullable(&b)) {
-            return Err(Error::unsupported(
-                "NOT IN of values that can be NULL is not supported in a materialized view",
-            )
-            .with_hint("Use NOT EXISTS."));
+        if join.on.iter().any(|(l, _)| is_copy(l)) {
+            return self.multiset(join, request);
+        }
+        if join.null_aware {
+            return Err(Error::internal("NOT IN that was not taken apart"));
         }
         let schema = kept.schema().clone();
         let request = request.below(plan_schema(join, &schema), &columns_of_schema(&schema))?;
         let needed = request.needed(&schema)?;
-        let mut l = self.side(a, &needed)?;
-        l.node = self.exchange_exactly(l.node, &l.keys);
-        let r = self.side(b, &[])?;
-        let node = self.unmatched(&l, r.node, &r.keys)?;
-        self.finish_first(node, &needed, &schema, request)
+        let pair = self.pair(Asked {
+            join,
+            kept,
+            other,
+            kept_is_left,
+            stays: [true, false],
+            kept_output: &needed,
+            other_output: &[],
+            predicates: vec![],
+        })?;
+        let node = self.without_partner(&pair)?;
+        self.finish_first(node, &pair.l.columns, &schema, request)
     }
 
-    /// The rows of `kept` whose keys are not among the `keys` columns of `other`, with all columns of `kept`.
-    fn unmatched(&mut self, kept: &Lowered, other: NodeId, keys: &[usize]) -> Result<NodeId> {
+    /// All rows of the left side, and whether each has a partner.
+    fn mark_join(&mut self, join: &Join, request: Request) -> Result<NodeId> {
+        let width = join.left.schema().fields().len();
+        let mut needed = request.needed(&join.schema)?;
+        needed.retain(|c| *c < width);
+        let pair = self.pair(Asked {
+            join,
+            kept: &join.left,
+            other: &join.right,
+            kept_is_left: true,
+            stays: [true, false],
+            kept_output: &needed,
+            other_output: &[],
+            predicates: vec![],
+        })?;
+        let count = pair.l.columns.len();
+        let rows = self.first_columns(pair.l.node, count)?;
+        let matched = self.matched(&pair)?;
+        let matched = self.first_columns(matched, count)?;
+        let keys = self.facts(rows).unique_keys.clone();
+        let mark = join.schema.field(width).clone();
+        let mut marked = |node: NodeId, value: bool| -> Result<NodeId> {
+            let schema = self.nodes[node].schema.clone();
+            let mut exprs: Vec<Expr> = (0..count).map(|i| column_named(&schema, i)).collect();
+            exprs.push(Expr::Literal(ScalarValue::Boolean(Some(value)), None));
+            let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+            fields.push(mark.clone());
+            self.map(node, vec![], exprs, fields)
+        };
+        let (yes, no, taken) = (marked(matched, true)?, marked(rows, false)?, marked(matched, false)?);
+        let (schema, extra) = (self.nodes[taken].schema.clone(), self.extras[taken].clone());
+        let facts = Facts { unbounded_state: self.facts(taken).unbounded_state.clone(), ..Facts::default() };
+        let taken = self.add(Op::Negate, vec![taken], schema, facts, extra);
+        let node = self.union_nodes(vec![yes, no, taken]);
+        keys.into_iter().for_each(|k| self.nodes[node].facts.add_key(k));
+        let mut columns = pair.l.columns.clone();
+        columns.push(width);
+        self.finish(node, &columns, &join.schema, request)
+    }
+
+    /// The rows of `kept` whose keys are among the `keys` columns of `other`, with all columns of `kept`.
+    fn with_key_in(&mut self, kept: &Lowered, other: NodeId, keys: &[usize]) -> Result<NodeId> {
         let schema = self.nodes[other].schema.clone();
         // Only the keys, in their order.
         let exprs = keys.iter().map(|k| column_named(&schema, *k)).collect();
@@ -413,7 +563,12 @@ impl Lowering<'_> {
         let logical = DFSchema::try_from(self.nodes[kept.node].schema.clone())?;
         let left = Lowered { node: kept.node, columns: all.clone(), keys: kept.keys.clone() };
         let right = Lowered { node: partners, columns: vec![], keys: (0..keys.len()).collect() };
-        let matched = self.join_nodes(left, right, all.len(), &logical, vec![], &all)?;
+        self.join_nodes(left, right, all.len(), &logical, vec![], &all)
+    }
+
+    /// The rows of `kept` whose keys are not among the `keys` columns of `other`, with all columns of `kept`.
+    fn unmatched(&mut self, kept: &Lowered, other: NodeId, keys: &[usize]) -> Result<NodeId> {
+        let matched = self.with_key_in(kept, other, keys)?;
         let (schema, extra) = (self.nodes[matched].schema.clone(), self.extras[matched].clone());
         let facts =
             Facts { unbounded_state: self.facts(matched).unbounded_state.clone(), ..Facts::default() };
@@ -425,7 +580,7 @@ impl Lowering<'_> {
         Ok(node)
     }
 
-    /// Like `finish`, for a node that has further columns after those of the request.
+    /// Like `finish`, for a node that may have further columns after those of the request.
     fn finish_first(
         &mut self,
         node: NodeId,
@@ -433,9 +588,7 @@ impl Lowering<'_> {
         schema: &DFSchema,
         request: Request,
     ) -> Result<NodeId> {
-        let own = self.nodes[node].schema.clone();
-        let exprs = (0..columns.len().max(1)).map(|i| column_named(&own, i)).collect();
-        let node = self.map(node, vec![], exprs, own.fields()[..columns.len().max(1)].to_vec())?;
+        let node = self.first_columns(node, columns.len().max(1))?;
         self.finish(node, columns, schema, request)
     }
 
@@ -447,71 +600,101 @@ impl Lowering<'_> {
         right_stays: bool,
         request: Request,
     ) -> Result<NodeId> {
-        let (mut a, mut b) = Self::keyed_sides(join, &join.left, &join.right, true)?;
-        let width = a.width();
-        for predicate in join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)) {
-            let columns = columns_of(predicate, &join.schema)?;
-            if columns.is_empty() || temporal::has_now(predicate) {
-                return Err(one_sided_only("outer joins"));
-            }
-            // A condition on the side that is not preserved decides which of its rows are there to match.
-            if !right_stays && columns.iter().all(|c| *c >= width) {
-                b.predicates.push(to_side(predicate, &join.schema, b.schema(), width)?);
-            } else if !left_stays && columns.iter().all(|c| *c < width) {
-                a.predicates.push(to_side(predicate, &join.schema, a.schema(), 0)?);
-            } else {
-                return Err(one_sided_only("outer joins"));
-            }
-        }
+        let width = join.left.schema().fields().len();
         let output = request.needed(&join.schema)?;
         let split = output.partition_point(|c| *c < width);
-        let right_read: Vec<usize> = output[split..].iter().map(|c| c - width).collect();
-        let (mut l, mut r) = (self.side(a, &output[..split])?, self.side(b, &right_read)?);
-        l.node = self.exchange_exactly(l.node, &l.keys);
-        r.node = self.exchange_exactly(r.node, &r.keys);
-        let (left_keys, right_keys) = (l.keys.clone(), r.keys.clone());
+        let right_output: Vec<usize> = output[split..].iter().map(|c| c - width).collect();
+        let pair = self.pair(Asked {
+            join,
+            kept: &join.left,
+            other: &join.right,
+            kept_is_left: true,
+            stays: [left_stays, right_stays],
+            kept_output: &output[..split],
+            other_output: &right_output,
+            predicates: vec![],
+        })?;
+        let (l, r) = (pair.l.clone(), pair.r.clone());
         let covered =
             |f: &Facts, keys: &[usize]| f.unique_keys.iter().any(|k| k.iter().all(|c| keys.contains(c)));
-        let one_partner = !right_stays && covered(self.facts(r.node), &right_keys);
-        let one_partner_of_right = !left_stays && covered(self.facts(l.node), &left_keys);
-        let (left_unique, right_unique) =
-            (self.facts(l.node).unique_keys.clone(), self.facts(r.node).unique_keys.clone());
-        let mut parts = Vec::new();
-        let fields: Vec<_> = output.iter().map(|c| join.schema.field(*c).clone()).collect();
-        let null = |c: usize| -> Result<Expr> {
-            Ok(Expr::Literal(ScalarValue::try_from(join.schema.field(output[c]).data_type())?, None))
-        };
-        if left_stays {
-            let rest = self.unmatched(&l, r.node, &right_keys)?;
-            let own = self.nodes[rest].schema.clone();
-            let exprs = (0..output.len())
-                .map(|i| if i < split { Ok(column_named(&own, i)) } else { null(i) })
+        let one_partner = !right_stays && covered(self.facts(r.node), &r.keys);
+        let one_partner_of_right = !left_stays && covered(self.facts(l.node), &l.keys);
+        let unique = [self.facts(l.node).unique_keys.clone(), self.facts(r.node).unique_keys.clone()];
+        // What is shown, by position among all columns that were read.
+        let mut columns: Vec<usize> = l.columns.clone();
+        columns.extend(r.columns.iter().map(|c| c + width));
+        let found =
+            self.join_nodes(l.clone(), r.clone(), width, &pair.both, pair.residual.clone(), &columns)?;
+        let mut parts = vec![found];
+        let sides =
+            [(left_stays, &l, &r, 0, l.columns.len()), (right_stays, &r, &l, l.columns.len(), columns.len())];
+        for (stays, own, other, from, to) in sides {
+            if !stays {
+                continue;
+            }
+            let rest = if pair.exact {
+                self.unmatched(own, other.node, &other.keys)?
+            } else {
+                let schema = self.nodes[found].schema.clone();
+                let exprs = (from..to).map(|i| column_named(&schema, i)).collect();
+                let matches = self.map(found, vec![], exprs, schema.fields()[from..to].to_vec())?;
+                self.counted_rows(own, matches, Keep::IfNotThere)?
+            };
+            let schema = self.nodes[rest].schema.clone();
+            let exprs = (0..columns.len())
+                .map(|i| -> Result<Expr> {
+                    Ok(if (from..to).contains(&i) {
+                        column_named(&schema, i - from)
+                    } else {
+                        let t = join.schema.field(columns[i]).data_type();
+                        Expr::Literal(ScalarValue::try_from(t)?, None)
+                    })
+                })
                 .collect::<Result<_>>()?;
-            parts.push(self.map(rest, vec![], exprs, fields.clone())?);
-        }
-        if right_stays {
-            let rest = self.unmatched(&r, l.node, &left_keys)?;
-            let own = self.nodes[rest].schema.clone();
-            let exprs = (0..output.len())
-                .map(|i| if i < split { null(i) } else { Ok(column_named(&own, i - split)) })
-                .collect::<Result<_>>()?;
+            let fields = columns.iter().map(|c| join.schema.field(*c).clone()).collect();
             parts.push(self.map(rest, vec![], exprs, fields)?);
         }
-        parts.insert(0, self.join_nodes(l, r, width, &join.schema, vec![], &output)?);
         let node = self.union_nodes(parts);
         // With at most one partner each, a preserved row comes exactly once.
+        let (left_width, right_width) = (l.columns.len(), r.columns.len());
         if one_partner {
-            for key in left_unique.into_iter().filter(|k| k.iter().all(|c| *c < split)) {
-                self.nodes[node].facts.add_key(key);
+            for key in unique[0].iter().filter(|k| k.iter().all(|c| *c < left_width)) {
+                self.nodes[node].facts.add_key(key.clone());
             }
         }
         if one_partner_of_right {
-            for key in right_unique.into_iter().filter(|k| k.iter().all(|c| *c < output.len() - split)) {
-                self.nodes[node].facts.add_key(key.into_iter().map(|c| c + split).collect());
+            for key in unique[1].iter().filter(|k| k.iter().all(|c| *c < right_width)) {
+                self.nodes[node].facts.add_key(key.iter().map(|c| c + left_width).collect());
             }
         }
-        self.finish(node, &output, &join.schema, request)
+        self.finish(node, &columns, &join.schema, request)
     }
+}
+
+/// A join to be taken apart by [`Lowering::pair`].
+struct Asked<'a> {
+    join: &'a Join,
+    kept: &'a LogicalPlan,
+    other: &'a LogicalPlan,
+    kept_is_left: bool,
+    /// Whether rows of the first and of the second side are shown without a partner.
+    stays: [bool; 2],
+    kept_output: &'a [usize],
+    other_output: &'a [usize],
+    /// Conditions on the first side.
+    predicates: Vec<Expr>,
+}
+
+/// A join taken apart.
+struct Pair {
+    l: Lowered,
+    r: Lowered,
+    /// What the keys do not say, over `both`.
+    residual: Vec<Expr>,
+    both: DFSchema,
+    width: usize,
+    /// The keys say all.
+    exact: bool,
 }
 
 /// All columns of a schema as expressions.
@@ -519,88 +702,9 @@ fn columns_of_schema(schema: &DFSchema) -> Vec<Expr> {
     (0..schema.fields().len()).map(|i| column_of(schema, i)).collect()
 }
 
-/// Moves the conditions of a semi or anti join to the sides they are about. One on the kept side decides which
-/// rows can have a partner; an anti join would lose the others.
-fn push_one_sided<'a>(
-    join: &Join,
-    kept: &mut Side<'a>,
-    other: &mut Side<'a>,
-    kept_is_left: bool,
-    semi: bool,
-) -> Result<()> {
-    let width = join.left.schema().fields().len();
-    for predicate in join.filter.iter().flat_map(|f| split_conjunction(f)).filter(|p| !is_true(p)) {
-        let both = join.left.schema().join(join.right.schema())?;
-        let columns = columns_of(predicate, &both)?;
-        let on_left = columns.iter().all(|c| *c < width);
-        let on_right = columns.iter().all(|c| *c >= width);
-        let side = match on_left == kept_is_left {
-            _ if on_left == on_right || temporal::has_now(predicate) => {
-                return Err(one_sided_only("IN and EXISTS"));
-            }
-            true if !semi => return Err(one_sided_only("NOT IN and NOT EXISTS")),
-            true => &mut *kept,
-            false => &mut *other,
-        };
-        let moved = to_side(predicate, &both, side.schema(), if on_left { 0 } else { width })?;
-        side.predicates.push(moved);
-    }
-    Ok(())
-}
-
-fn one_sided_only(what: &str) -> Error {
-    Error::unsupported(format!(
-        "{what} with a condition other than equality between the two sides are not supported in a materialized view"
-    ))
-}
-
 /// The schema that conditions above a semi join refer to: the kept side's, as the join shows it.
 fn plan_schema<'a>(join: &'a Join, kept: &'a Arc<DFSchema>) -> &'a DFSchema {
     if join.schema.fields().len() == kept.fields().len() { &join.schema } else { kept }
-}
-
-/// Adds a pair of key expressions of the same type.
-fn add_key(left: &mut Side<'_>, right: &mut Side<'_>, l: Expr, r: Expr) -> Result<()> {
-    let (lt, rt) = (l.get_type(left.schema())?, r.get_type(right.schema())?);
-    let common = if lt == rt {
-        lt.clone()
-    } else {
-        comparison_coercion(&lt, &rt).ok_or_else(|| {
-            Error::new(
-                crate::error::ErrorKind::DatatypeMismatch,
-                format!("join condition cannot compare {lt} with {rt}"),
-            )
-        })?
-    };
-    let common = match common {
-        DataType::Dictionary(_, value) => *value,
-        other => other,
-    };
-    left.keys.push(cast_to(l, &lt, &common));
-    right.keys.push(cast_to(r, &rt, &common));
-    Ok(())
-}
-
-/// Where the join takes NULL for equal to NULL (INTERSECT, EXCEPT, IS NOT DISTINCT FROM), a key that can be NULL
-/// becomes two that cannot: the value or a stand-in, and whether it is NULL.
-fn settle_null_keys(join: &Join, left: &mut Side<'_>, right: &mut Side<'_>) -> Result<()> {
-    if join.null_equality != NullEquality::NullEqualsNull {
-        return Ok(());
-    }
-    let whole = |key: &Expr, schema: &DFSchema| -> Result<Expr> {
-        let stand_in = Expr::Literal(ScalarValue::new_default(&key.get_type(schema)?)?, None);
-        Ok(when(key.clone().is_null(), stand_in).otherwise(key.clone())?)
-    };
-    for i in 0..left.keys.len() {
-        let (l, r) = (left.keys[i].clone(), right.keys[i].clone());
-        if l.nullable(left.schema())? && r.nullable(right.schema())? {
-            left.keys[i] = whole(&l, left.schema())?;
-            right.keys[i] = whole(&r, right.schema())?;
-            left.keys.push(l.is_null());
-            right.keys.push(r.is_null());
-        }
-    }
-    Ok(())
 }
 
 /// Whether a plan gives exactly one row whatever its inputs are.
@@ -616,70 +720,4 @@ fn exactly_one_row(plan: &LogicalPlan) -> bool {
 
 fn is_true(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Boolean(Some(true)), _))
-}
-
-/// A condition over the join's columns as a condition over one side's, whose columns start at `base`.
-fn to_side(expr: &Expr, joined: &DFSchema, side: &DFSchema, base: usize) -> Result<Expr> {
-    let columns: Vec<Expr> = (0..joined.fields().len())
-        .map(|i| column_of(side, i.saturating_sub(base).min(side.fields().len().saturating_sub(1))))
-        .collect();
-    substitute(expr, joined, &columns)
-}
-
-/// The two sides of an equality between the inputs.
-fn equality(predicate: &Expr, schema: &DFSchema, width: usize) -> Result<Option<(Expr, Expr)>> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = predicate else { return Ok(None) };
-    if temporal::has_now(predicate) {
-        return Ok(None);
-    }
-    let (a, b) = (columns_of(left, schema)?, columns_of(right, schema)?);
-    if a.is_empty() || b.is_empty() {
-        return Ok(None);
-    }
-    let is_left = |c: &[usize]| c.iter().all(|c| *c < width);
-    let is_right = |c: &[usize]| c.iter().all(|c| *c >= width);
-    Ok(if is_left(&a) && is_right(&b) {
-        Some((left.as_ref().clone(), right.as_ref().clone()))
-    } else if is_right(&a) && is_left(&b) {
-        Some((right.as_ref().clone(), left.as_ref().clone()))
-    } else {
-        None
-    })
-}
-
-/// The facts `small <= great + by µs` between two columns that a condition implies.
-fn order_between(expr: &Expr, schema: &DFSchema) -> Vec<(usize, usize, i64)> {
-    // a <= b
-    let le = |a: &Expr, b: &Expr| -> Option<(usize, usize, i64)> {
-        let ((a, plus), (b, by)) = (moved_column(a, schema)?, moved_column(b, schema)?);
-        Some((a, b, by.checked_sub(plus)?))
-    };
-    match expr {
-        Expr::Between(b) if !b.negated => {
-            le(&b.low, &b.expr).into_iter().chain(le(&b.expr, &b.high)).collect()
-        }
-        Expr::BinaryExpr(b) => match b.op {
-            Operator::Lt | Operator::LtEq => le(&b.left, &b.right).into_iter().collect(),
-            Operator::Gt | Operator::GtEq => le(&b.right, &b.left).into_iter().collect(),
-            Operator::Eq => le(&b.left, &b.right).into_iter().chain(le(&b.right, &b.left)).collect(),
-            _ => vec![],
-        },
-        _ => vec![],
-    }
-}
-
-/// `column + by µs`.
-fn moved_column(expr: &Expr, schema: &DFSchema) -> Option<(usize, i64)> {
-    match expr {
-        Expr::Column(_) => Some((position_of(expr, schema)?, 0)),
-        Expr::BinaryExpr(b) if b.op == Operator::Plus => {
-            let (c, by) = moved_column(&b.left, schema)?;
-            Some((c, by.checked_add(interval_micros(&b.right)?)?))
-        }
-        Expr::BinaryExpr(b) if b.op == Operator::Minus => {
-            let (c, by) = moved_column(&b.left, schema)?;
-            Some((c, by.checked_sub(interval_micros(&b.right)?)?))
-        }
-        _ => None,
-    }
 }

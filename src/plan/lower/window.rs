@@ -117,7 +117,7 @@ impl Lowering<'_> {
             let place = places.iter().find(|(place, _)| *place == c - width).map(|(_, column)| *column);
             let column = place.ok_or_else(|| Error::internal("a window call without a column"))?;
             exprs.push(column_named(&schema, column));
-            fields.push(window.schema.field(*c).clone());
+            fields.push(schema.fields()[column].clone());
         }
         let node = self.map(node, vec![], exprs, fields)?;
         self.finish(node, &needed, &window.schema, request)

@@ -70,7 +70,11 @@ impl Auditor {
             }
             Expr::Like { negated: _, any, expr, pattern, escape_char: _ }
             | Expr::ILike { negated: _, any, expr, pattern, escape_char: _ } => {
-                refuse_if(*any, "LIKE ANY without an array", "Write LIKE ANY (ARRAY[…]).")?;
+                refuse_if(
+                    *any && matches!(pattern.as_ref(), Expr::Tuple(_)),
+                    "LIKE ANY without an array",
+                    "Write LIKE ANY (ARRAY[…]).",
+                )?;
                 self.expr(expr)?;
                 self.expr(pattern)
             }

@@ -442,7 +442,12 @@ impl Auditor {
                 if let Some(version) = version {
                     return self.version(version);
                 }
-                refuse_if(*with_ordinality && !self.system, "WITH ORDINALITY", "Use row_number().")?;
+                let numbered = args.is_some() && window_tvf(factor).is_none();
+                refuse_if(
+                    *with_ordinality && !numbered && !self.system,
+                    "WITH ORDINALITY",
+                    "Use row_number().",
+                )?;
                 refuse_if(!partitions.is_empty(), "PARTITION after a table", "")?;
                 refuse_if(json_path.is_some(), "a path after a table", "")?;
                 refuse_if(sample.is_some(), "TABLESAMPLE", "Filter with random().")?;
@@ -468,13 +473,22 @@ impl Auditor {
             }
             TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
                 self.name(name)?;
-                refuse_if(*with_ordinality && !self.system, "WITH ORDINALITY", "Use row_number().")?;
+                refuse_if(
+                    *with_ordinality && window_tvf(factor).is_some() && !self.system,
+                    "WITH ORDINALITY",
+                    "Use row_number().",
+                )?;
                 self.table_aliases(alias)?;
                 self.table_function(factor, args)
             }
-            TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } => {
+            TableFactor::UNNEST {
+                alias,
+                array_exprs,
+                with_offset,
+                with_offset_alias,
+                with_ordinality: _,
+            } => {
                 refuse_if(*with_offset || with_offset_alias.is_some(), "WITH OFFSET", "Use row_number().")?;
-                refuse_if(*with_ordinality && !self.system, "WITH ORDINALITY", "Use row_number().")?;
                 self.table_aliases(alias)?;
                 self.exprs(array_exprs)
             }

@@ -5,7 +5,7 @@
 
 use sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments,
+    FunctionArguments, Value,
 };
 
 use super::checks::refuse;
@@ -14,6 +14,7 @@ use super::provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::window::WindowKind;
 use crate::sql::functions::aggregates::ORDERED_SET;
+use crate::sql::functions::no_function;
 use crate::sql::functions::windows::PREFIX;
 
 /// Ordered-set aggregates that may be called without WITHIN GROUP all the same.
@@ -67,14 +68,18 @@ pub fn call(f: &Function) -> Result<()> {
         return Err(wrong("count(*) must be used to call a parameterless aggregate function".into()));
     }
     if star && name != "count" {
-        return Err(super::super::functions::no_function(&name, &[]));
+        return Err(no_function(&name, &[]));
     }
     if star && distinct {
         return Err(Error::new(ErrorKind::Syntax, "DISTINCT specified, but there is nothing to compare"));
     }
-    within_group(&name, f, distinct)?;
+    within_group(&name, f, distinct, args.len())?;
     if let Some(condition) = &f.filter {
         refuse(condition, "FILTER", true)?;
+    }
+    if f.over.is_some() {
+        // A window may be over groups, so there can be aggregates in its arguments.
+        return Ok(());
     }
     let nested = args.iter().filter_map(|a| match a {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Some(e),
@@ -83,13 +88,26 @@ pub fn call(f: &Function) -> Result<()> {
     nested.into_iter().try_for_each(nested_call)
 }
 
-fn within_group(name: &str, f: &Function, distinct: bool) -> Result<()> {
+/// A number in the ORDER BY of a call is a constant, which orders nothing; the planner would take it for the position of
+/// a column.
+pub fn drop_constant_order(f: &mut Function) {
+    let FunctionArguments::List(list) = &mut f.args else { return };
+    for clause in &mut list.clauses {
+        if let FunctionArgumentClause::OrderBy(order) = clause {
+            order.retain(|o| !matches!(&o.expr, Expr::Value(v) if matches!(v.value, Value::Number(..))));
+        }
+    }
+}
+
+fn within_group(name: &str, f: &Function, distinct: bool, args: usize) -> Result<()> {
     let set = ORDERED_SET.contains(&name);
     if f.within_group.is_empty() {
-        return match set && !ALSO_PLAIN.contains(&name) {
-            true => Err(wrong(format!("WITHIN GROUP is required for ordered-set aggregate {name}"))),
-            false => Ok(()),
-        };
+        // With too few arguments there is no such function.
+        let fits = args == if name == "mode" { 1 } else { 2 };
+        if set && fits && !ALSO_PLAIN.contains(&name) {
+            return Err(wrong(format!("WITHIN GROUP is required for ordered-set aggregate {name}")));
+        }
+        return Ok(());
     }
     if !set {
         return Err(wrong(format!("{name} is not an ordered-set aggregate, so it cannot have WITHIN GROUP")));

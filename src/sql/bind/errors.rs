@@ -70,6 +70,11 @@ fn translate(e: DataFusionError) -> Error {
             SchemaError::FieldNotFound { field, valid_fields } => not_found(&field, &valid_fields),
             other => DataFusionError::SchemaError(Box::new(other), backtrace).into(),
         },
+        DataFusionError::NotImplemented(m) if m.starts_with("LATERAL syntax is not supported") => Error::new(
+            ErrorKind::InvalidColumnReference,
+            "invalid reference to FROM-clause entry from the right side of this join",
+        )
+        .with_detail("The combining JOIN type must be INNER or LEFT for a LATERAL reference."),
         DataFusionError::Plan(m) => plan(&m).unwrap_or_else(|| DataFusionError::Plan(m).into()),
         other => other.into(),
     }

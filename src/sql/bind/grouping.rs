@@ -17,9 +17,11 @@ use crate::error::{Error, ErrorKind};
 use crate::expr::aggregate::{AggregateKind, Shape};
 use crate::sql::functions::aggregates;
 use crate::sql::functions::intervals::interval_average;
-use crate::sql::functions::{DfResult, df_error, operators};
+use crate::sql::functions::{DfResult, df_error, native, operators};
 use crate::types::PgType;
 
+/// Columns of a CUBE, as in PostgreSQL.
+const MAX_CUBE: usize = 12;
 /// Columns that GROUPING() takes.
 const MAX_GROUPING: usize = 31;
 
@@ -39,7 +41,7 @@ pub(crate) fn sets_of(a: &Aggregate) -> Option<&Vec<Vec<Expr>>> {
 }
 
 impl Resolver<'_> {
-    /// The settled form of grouping sets; every expression keeps its name.
+    /// The settled form of grouping sets, written out; every expression keeps its name.
     pub(super) fn grouping_set(
         &mut self,
         set: GroupingSet,
@@ -55,13 +57,24 @@ impl Resolver<'_> {
                 })
                 .collect()
         };
-        Ok(match set {
-            GroupingSet::Rollup(list) => GroupingSet::Rollup(all(list)?),
-            GroupingSet::Cube(list) => GroupingSet::Cube(all(list)?),
-            GroupingSet::GroupingSets(sets) => {
-                GroupingSet::GroupingSets(sets.into_iter().map(all).collect::<DfResult<_>>()?)
+        Ok(GroupingSet::GroupingSets(match set {
+            GroupingSet::Rollup(list) => {
+                let list = all(list)?;
+                (0..=list.len()).rev().map(|n| list[..n].to_vec()).collect()
             }
-        })
+            GroupingSet::Cube(list) if list.len() > MAX_CUBE => {
+                let message = format!("CUBE is limited to {MAX_CUBE} elements");
+                return Err(df_error(Error::new(ErrorKind::ProgramLimit, message)));
+            }
+            GroupingSet::Cube(list) => {
+                let list = all(list)?;
+                let has = |set: u32, i: usize| set >> (list.len() - 1 - i) & 1 == 1;
+                let of =
+                    |set: u32| (0..list.len()).filter(|i| has(set, *i)).map(|i| list[i].clone()).collect();
+                (0..1_u32 << list.len()).rev().map(of).collect()
+            }
+            GroupingSet::GroupingSets(sets) => sets.into_iter().map(all).collect::<DfResult<_>>()?,
+        }))
     }
 
     /// The plan of an aggregate whose expressions are settled.
@@ -124,10 +137,8 @@ fn splits(a: &Aggregate, f: &AggregateFunction) -> DfResult<bool> {
 /// An average as quotient of columns of the node below, which are added to `aggregates`.
 fn split(a: &Aggregate, f: &AggregateFunction, name: &str, aggregates: &mut Vec<Expr>) -> DfResult<Expr> {
     let (sum, count) = (format!("sum of {name}"), format!("count of {name}"));
-    let interval = match f.params.args.first().map(|x| x.get_type(a.input.schema())).transpose()? {
-        Some(DataType::Interval(_)) => true,
-        _ => false,
-    };
+    let t = f.params.args.first().map(|x| x.get_type(a.input.schema())).transpose()?;
+    let interval = matches!(t, Some(DataType::Interval(_)));
     let summed = if interval {
         let params = AggregateFunctionParams { distinct: false, ..f.params.clone() };
         let result = PgType::INTERVAL.field("", true);
@@ -216,7 +227,7 @@ fn with_empty_set(a: Aggregate) -> DfResult<LogicalPlan> {
         let mut exprs = Vec::with_capacity(fields.len());
         for (i, (_, field)) in fields.iter().enumerate() {
             let e = if i < groups {
-                Expr::Literal(ScalarValue::try_from(field.data_type())?, None)
+                no_key(&results[0], field.data_type())
             } else if i == groups {
                 Expr::Literal(id.cast_to(&id_type)?, None)
             } else {
@@ -254,6 +265,15 @@ fn with_empty_set(a: Aggregate) -> DfResult<LogicalPlan> {
         exprs.push(column.alias_qualified(qualifier.cloned(), field.name()));
     }
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, together)?))
+}
+
+/// NULL in place of a key. It looks like something computed from a result of the aggregate, because DataFusion pushes
+/// conditions on constants below an aggregate without keys, which then has a row all the same.
+fn no_key(result: &Column, data_type: &DataType) -> Expr {
+    fn nulls(args: &ScalarFunctionArgs, data_type: &DataType) -> DfResult<ColumnarValue> {
+        Ok(ColumnarValue::Array(arrow::array::new_null_array(data_type, args.number_rows)))
+    }
+    native("no_key", data_type.clone(), nulls, vec![Expr::Column(result.clone())])
 }
 
 fn to_type(e: Expr, from: &DataType, to: &DataType) -> Expr {

@@ -2,25 +2,35 @@
 //!
 //! One binder serves ad hoc SELECT, views and SUBSCRIBE. The steps: the syntax tree is prepared ([`prepare`]:
 //! output names, constructs DataFusion's planner reads differently), DataFusion's planner resolves names with our
-//! [`provider`], every function and operator still a symbol; [`resolve`] then settles all types bottom-up.
+//! [`provider`], every function and operator still a symbol; [`resolve`] then settles all types bottom-up; at last
+//! [`decorrelate`] makes joins of subqueries and LATERAL.
 //!
 //! Boundary: reads the catalog, changes nothing, runs nothing.
 
 mod check_calls;
 mod checks;
+mod decorrelate;
+mod depend;
 pub mod dml;
 mod entry;
 pub mod errors;
 pub(crate) mod grouping;
+mod lateral;
+mod merged;
 pub mod optimize;
 pub mod prepare;
 mod provider;
+mod quantified;
+mod recursive;
 mod resolve;
 mod resolve_aggregate;
 mod resolve_call;
 mod resolve_plan;
 pub mod scalar;
+mod setops;
+mod sets;
 mod shape;
+mod syntax;
 mod tvf;
 mod using;
 mod window;

@@ -11,26 +11,26 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::resolve::{field_of, yields_boolean};
 use crate::error::Result;
+use crate::plan::push_down::SafePushDown;
 use crate::sql::functions::Native;
 
-/// What is left of type coercion after the binder: arguments of DataFusion's own functions, join keys.
+/// What is left of type coercion after the binder: arguments of DataFusion's own functions, join keys. Then subqueries
+/// become joins.
 ///
 /// DataFusion's rule asks for the types of all operands at every level of every expression; here only the nodes that
 /// the binder has not settled are given to its rewriter.
 pub(crate) fn coerce(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = plan.transform_up_with_subqueries(coerce_node)?.data;
+    let plan = super::decorrelate::flatten(plan)?;
     Analyzer::with_rules(vec![]).execute_and_check(plan, &ConfigOptions::default(), |_, _| {})
 }
 
@@ -105,8 +105,6 @@ fn unsettled(expr: &Expr, schema: &DFSchema) -> bool {
 /// The rules for the plans of views, in order:
 /// - `simplify_expressions`: constants are folded, conditions normalised;
 /// - `eliminate_filter`: filters that are always true or false;
-/// - `decorrelate_predicate_subquery`: IN and EXISTS become semi and anti joins;
-/// - `scalar_subquery_to_join`: a scalar subquery becomes a left join;
 /// - `eliminate_cross_join`: a comma join with its WHERE becomes an inner join;
 /// - `push_down_filter`: conditions go below joins, aggregates and projections;
 /// - `extract_equijoin_predicate`: equalities of a join condition become its keys;
@@ -116,10 +114,8 @@ fn view_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(EliminateCrossJoin::new()),
-        Arc::new(PushDownFilter::new()),
+        Arc::new(SafePushDown::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(OptimizeProjections::new()),
@@ -131,8 +127,6 @@ pub fn optimize_for_view(plan: LogicalPlan) -> Result<LogicalPlan> {
     super::with_stack(|| {
         let mut options = ConfigOptions::default();
         options.optimizer.filter_null_join_keys = true;
-        // Scalar subqueries must become joins: that is what can be maintained.
-        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let context = OptimizerContext::new_with_config_options(Arc::new(options))
             .with_max_passes(3)
             .with_skip_failing_rules(false);

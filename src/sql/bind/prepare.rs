@@ -16,7 +16,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::{check_calls, checks, shape, window_syntax};
+use super::{check_calls, checks, quantified, sets, shape, window_syntax};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Separates a name from the number that makes it unique.
@@ -194,18 +194,26 @@ impl VisitorMut for Preparer {
         shape::balance_connectives(expr);
         shape::tighten_sign(expr);
         if let Expr::Function(f) = expr {
-            return as_flow(check_calls::call(f));
+            let checked = check_calls::call(f);
+            check_calls::drop_constant_order(f);
+            return as_flow(checked);
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         let checked = window_syntax::name_windows(select).and_then(|()| checks::select(select));
+        sets::whole_rows(select);
         name_items(&mut select.projection, false);
         as_flow(checked)
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        match sets::lateral(factor) {
+            Ok(Some(subquery)) => *factor = subquery,
+            Ok(None) => {}
+            Err(e) => return ControlFlow::Break(e),
+        }
         if let TableFactor::Table { name, alias, args: None, .. } = factor
             && alias.is_none()
             && name.0.len() > 1
@@ -228,6 +236,9 @@ impl VisitorMut for Preparer {
 
 /// What an expression is replaced by, if it is.
 fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
+    if let Some(new) = super::syntax::rewrite(expr)? {
+        return Ok(Some(new));
+    }
     Ok(Some(match expr {
         Expr::Value(v) => {
             let Value::Number(n, long) = &v.value else { return Ok(None) };
@@ -281,6 +292,23 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             let any = Expr::Nested(Box::new(any));
             if *negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) } } else { any }
         }
+        Expr::InSubquery { expr, subquery, negated } => {
+            return quantified::in_subquery(expr, subquery, *negated);
+        }
+        Expr::AnyOp { left, compare_op, right, .. } => match right.as_ref() {
+            Expr::Subquery(q) => quantified::compared(left, compare_op, q, true)?,
+            _ => return Ok(None),
+        },
+        Expr::AllOp { left, compare_op, right } => match right.as_ref() {
+            Expr::Subquery(q) => quantified::compared(left, compare_op, q, false)?,
+            _ => return Ok(None),
+        },
+        Expr::Function(f) if f.name.0.len() == 1 && f.over.is_none() => {
+            let name = f.name.0[0].as_ident().map(fold).unwrap_or_default();
+            let Some(renamed) = sets::renamed(&name) else { return window_syntax::rewrite(f) };
+            f.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(renamed))]);
+            return Ok(None);
+        }
         Expr::Function(f) if f.name.0.len() == 2 => {
             let schema = f.name.0[0].as_ident().map(fold).unwrap_or_default();
             if schema != "pg_catalog" {
@@ -290,6 +318,10 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
                 ));
             }
             f.name.0.remove(0);
+            let name = f.name.0[0].as_ident().map(fold).unwrap_or_default();
+            if let Some(renamed) = sets::renamed(&name) {
+                f.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(renamed))]);
+            }
             return window_syntax::rewrite(f);
         }
         Expr::Function(f) => return window_syntax::rewrite(f),
@@ -297,7 +329,51 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
     }))
 }
 
-fn row_comparison(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Result<Expr> {
+/// An expression of ours from its text.
+pub(super) fn expr_template(text: &str) -> Result<Expr> {
+    let parser = sqlparser::parser::Parser::new(&sqlparser::dialect::PostgreSqlDialect {});
+    let parsed = parser.try_with_sql(text).and_then(|mut p| p.parse_expr());
+    parsed.map_err(|e| Error::internal(format!("{text}: {e}")))
+}
+
+/// `SELECT 1`, to be filled in.
+pub(super) fn select_template() -> Result<Select> {
+    template("(SELECT 1)")
+}
+
+/// `(SELECT 1) AS q (c)`, to be filled in.
+pub(super) fn from_template() -> Result<ast::TableWithJoins> {
+    let mut select = template("(SELECT 1 FROM (SELECT 1) AS q (c))")?;
+    select.from.pop().ok_or_else(|| Error::internal("a template without FROM"))
+}
+
+fn template(text: &str) -> Result<Select> {
+    match expr_template(text)? {
+        Expr::Subquery(q) => match *q.body {
+            SetExpr::Select(s) => Ok(*s),
+            _ => Err(Error::internal("a template that is no SELECT")),
+        },
+        _ => Err(Error::internal("a template that is no subquery")),
+    }
+}
+
+/// A query of this SELECT only.
+pub(super) fn query_of(select: Select) -> Query {
+    Query {
+        with: None,
+        body: Box::new(SetExpr::Select(Box::new(select))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: vec![],
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: vec![],
+    }
+}
+
+pub(super) fn row_comparison(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Result<Expr> {
     if left.len() != right.len() || left.is_empty() {
         return Err(Error::new(ErrorKind::Syntax, "unequal number of entries in row expressions"));
     }

@@ -20,7 +20,7 @@ use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use parking_lot::Mutex;
 use sqlparser::ast::{BinaryOperator, Query, Statement};
 
-use super::{BindContext, prepare, tvf, using};
+use super::{BindContext, merged, prepare, tvf, using};
 use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::{DfResult, Symbol, aggregates, df_error, windows};
@@ -103,6 +103,11 @@ impl<'a> Provider<'a> {
 
     /// The plan of a prepared query, with symbols in it.
     pub fn plan(&self, mut query: Query) -> DfResult<LogicalPlan> {
+        let names = |query: Query| -> Option<Vec<String>> {
+            let plan = self.planner().sql_statement_to_plan(Statement::Query(Box::new(query))).ok()?;
+            Some(plan.schema().fields().iter().map(|f| f.name().clone()).collect())
+        };
+        merged::write_out(&mut query, &names);
         // One name is told apart at a time, so each turn makes progress.
         for _ in 0..MAX_MERGED {
             let planned = self.planner().sql_statement_to_plan(Statement::Query(Box::new(query.clone())));
@@ -227,8 +232,8 @@ impl ContextProvider for Provider<'_> {
         Err(df_error(Error::new(ErrorKind::UndefinedFunction, format!("function {name} does not exist"))))
     }
 
-    fn create_cte_work_table(&self, _name: &str, _schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
-        Err(df_error(Error::unsupported("WITH RECURSIVE is not supported")))
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+        Ok(super::recursive::work_table(name, schema))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -282,10 +282,13 @@ impl<'a> Resolver<'a> {
         if let Some(literal) = exact_literal(&left.expr, &right) {
             return Ok((literal, right.expr));
         }
-        let (exprs, ..) = self.unify(vec![left, right], op)?;
+        let (exprs, _, common) = self.unify(vec![left, right], op)?;
         let [l, r] =
             <[Expr; 2]>::try_from(exprs).map_err(|_| Error::internal("two operands became others"))?;
-        Ok((l, r))
+        if common.oid == oid::JSON {
+            return Err(no_operator(Some("json"), op, "json"));
+        }
+        Ok((ordered(l, common), ordered(r, common)))
     }
 
     /// A condition.
@@ -346,7 +349,8 @@ impl<'a> Resolver<'a> {
             return Ok(Expr::InList(InList::new(Box::new(probe.expr), list_exprs, list.negated)));
         }
         let all = std::iter::once(probe).chain(items).collect();
-        let (mut exprs, ..) = self.unify(all, "IN").map_err(df_error)?;
+        let (exprs, _, common) = self.unify(all, "IN").map_err(df_error)?;
+        let mut exprs: Vec<Expr> = exprs.into_iter().map(|e| ordered(e, common)).collect();
         let probe = exprs.remove(0);
         Ok(Expr::InList(InList::new(Box::new(probe), exprs, list.negated)))
     }
@@ -420,6 +424,16 @@ impl<'a> Resolver<'a> {
         };
         subquery.subquery = Arc::new(plan);
         Ok(Expr::InSubquery(InSubquery::new(Box::new(expr), subquery, negated)))
+    }
+}
+
+/// What a value of this type is ordered by: for most types the value itself.
+pub(super) fn ordered(expr: Expr, t: PgType) -> Expr {
+    use crate::sql::functions::{intervals, json, native};
+    match t.oid {
+        oid::JSONB => native("jsonb_order", DataType::Binary, json::order_key, vec![expr]),
+        oid::INTERVAL => intervals::interval_order(expr),
+        _ => expr,
     }
 }
 

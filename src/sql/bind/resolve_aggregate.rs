@@ -91,7 +91,7 @@ fn pairs_of(name: &str) -> Option<Pairs> {
 struct Building {
     args: Vec<Operand>,
     shape: Shape,
-    /// Fields whose values may not repeat: with DISTINCT nothing else can be ordered by.
+    /// DISTINCT: nothing but the arguments can be ordered by then.
     distinct: bool,
 }
 
@@ -183,7 +183,8 @@ impl Resolver<'_> {
             "count" | "approx_count_distinct" => {
                 let distinct = b.distinct || name == "approx_count_distinct";
                 self.untyped_is_text(&mut b, schema)?;
-                comparable_when_distinct(&Building { distinct, ..building_like(&b) })?;
+                b.distinct = distinct;
+                comparable_when_distinct(&b)?;
                 let args = b.args.into_iter().map(|o| o.expr).collect();
                 Ok(Settled { func: known_aggregate("count")?, args, distinct })
             }
@@ -493,10 +494,6 @@ impl Resolver<'_> {
 
 fn first_kind() -> AggregateKind {
     AggregateKind::Ordered(Ordered::First)
-}
-
-fn building_like(b: &Building) -> Building {
-    Building { args: b.args.clone(), shape: Shape::default(), distinct: b.distinct }
 }
 
 fn exact(name: &str, kind: AggregateKind, b: Building, result: Field) -> Settled {

@@ -12,7 +12,9 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator, Volatility, lit};
 use super::resolve::{Operand, Resolver, field_of, to_arrow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::cast::{self, CastContext};
-use crate::sql::functions::{datetime, native, native_with, no_function, no_operator, operators, registry};
+use crate::sql::functions::{
+    arrays, datetime, native, native_with, no_function, no_operator, operators, registry, times,
+};
 use crate::types::{PgType, oid};
 
 const VERSION: &str = concat!("PostgreSQL 15.0 (Freshet ", env!("CARGO_PKG_VERSION"), ")");
@@ -44,6 +46,9 @@ impl Resolver<'_> {
             return Err(Error::unsupported(format!("{name}() in a view is not supported"))
                 .with_detail("Each call gives another value, so the view could not be kept up to date."));
         }
+        if let Some(name) = name.strip_prefix(crate::sql::functions::sets::PREFIX) {
+            return self.set_returning(name, args);
+        }
         if registry::is_operator(name) {
             let [left, right] = <[Operand; 2]>::try_from(args)
                 .map_err(|_| Error::internal(format!("operator {name} without two operands")))?;
@@ -52,19 +57,12 @@ impl Resolver<'_> {
         if registry::SPECIAL.contains(&name) {
             return self.special(name, args);
         }
+        let args = self.completed(name, args)?;
         let types: Vec<Option<PgType>> = args.iter().map(Operand::known).collect();
         if let Some(all) = registry::overloads(name)
             && let Some(chosen) = registry::choose(all, &types)
         {
-            let mut exprs = Vec::with_capacity(args.len());
-            for (i, arg) in args.into_iter().enumerate() {
-                let to = chosen.args.get(i).or(chosen.args.last()).copied().unwrap_or(PgType::TEXT);
-                exprs.push(self.coerce(arg, to, CastContext::Implicit)?);
-            }
-            let fields =
-                exprs.iter().map(|e| Ok(self.with_field(e.clone())?.field)).collect::<Result<Vec<_>>>()?;
-            let call = registry::build(name, chosen, exprs, &fields)?;
-            return self.canonical(call, chosen.result);
+            return self.chosen(name, chosen, args);
         }
         // A type's name called as a function is a cast.
         if let (Some(to), [_]) = (crate::sql::types::pg_type_by_name(name), args.as_slice())
@@ -73,6 +71,114 @@ impl Resolver<'_> {
             return self.coerce(operand, to, CastContext::Explicit);
         }
         Err(undefined(name, &args))
+    }
+
+    /// The arguments with those that may be left out.
+    fn completed(&mut self, name: &str, mut args: Vec<Operand>) -> Result<Vec<Operand>> {
+        match (name, args.len()) {
+            ("make_interval", 0..7) => {
+                while args.len() < 7 {
+                    args.push(self.with_field(lit(0i32))?);
+                }
+            }
+            ("age", 1) => {
+                let to = match args[0].known() {
+                    Some(PgType::TIMESTAMP) => PgType::TIMESTAMP,
+                    _ => PgType::TIMESTAMPTZ,
+                };
+                let today = self.special("current_date", vec![])?;
+                let today = self.with_field(today)?;
+                let today = self.coerce(today, to, CastContext::Implicit)?;
+                args.insert(0, self.with_field(today)?);
+            }
+            _ => {}
+        }
+        Ok(args)
+    }
+
+    /// The call of an overload that was chosen for these arguments.
+    fn chosen(&mut self, name: &str, chosen: &registry::Overload, args: Vec<Operand>) -> Result<Expr> {
+        use registry::{ANY, ANY_ARRAY, ANY_ELEMENT};
+        let wanted = |i: usize| chosen.args.get(i).or(chosen.args.last()).copied().unwrap_or(PgType::TEXT);
+        let element = self.common_element(chosen, &args)?;
+        let array = element.and_then(PgType::array_oid).map(PgType::of);
+        let settled = |want: PgType| match want {
+            ANY_ARRAY => array.unwrap_or(want),
+            ANY_ELEMENT => element.unwrap_or(want),
+            want => want,
+        };
+        let mut exprs = Vec::with_capacity(args.len());
+        for (i, arg) in args.into_iter().enumerate() {
+            exprs.push(match wanted(i) {
+                ANY if arg.unknown() => self.coerce(arg, PgType::TEXT, CastContext::Implicit)?,
+                ANY => arg.expr,
+                want => self.coerce(arg, settled(want), CastContext::Implicit)?,
+            });
+        }
+        let mut fields =
+            exprs.iter().map(|e| Ok(self.with_field(e.clone())?.field)).collect::<Result<Vec<_>>>()?;
+        let mut result = settled(chosen.result).field("", true);
+        if element.is_some_and(|e| e.oid == oid::NUMERIC) {
+            // Numerics of different scales meet at the greatest.
+            let scale = fields.iter().filter_map(|f| numeric_scale(f.data_type())).max().unwrap_or(0);
+            let one = DataType::Decimal128(38, scale);
+            let list = DataType::List(Arc::new(arrow::datatypes::Field::new("item", one.clone(), true)));
+            for (i, expr) in exprs.iter_mut().enumerate() {
+                let to = match wanted(i) {
+                    ANY_ARRAY => &list,
+                    ANY_ELEMENT => &one,
+                    _ => continue,
+                };
+                if fields[i].data_type() != to {
+                    *expr = to_arrow(expr.clone(), to);
+                    fields[i] = self.with_field(expr.clone())?.field;
+                }
+            }
+            match chosen.result {
+                ANY_ARRAY => result = arrow::datatypes::Field::new("", list, true),
+                ANY_ELEMENT => result = arrow::datatypes::Field::new("", one, true),
+                _ => {}
+            }
+        }
+        let result_type = result.data_type().clone();
+        let call = registry::build(name, chosen, exprs, &fields, result, &self.context.time_zone.clone())?;
+        if matches!(chosen.build, registry::Build::Native(_) | registry::Build::Zoned(_)) {
+            return Ok(call);
+        }
+        let operand = self.with_field(call)?;
+        if *operand.field.data_type() == result_type {
+            return Ok(operand.expr);
+        }
+        self.canonical(operand.expr, chosen.result)
+    }
+
+    /// The type that the polymorphic arguments of a call agree on.
+    fn common_element(&self, chosen: &registry::Overload, args: &[Operand]) -> Result<Option<PgType>> {
+        use registry::{ANY_ARRAY, ANY_ELEMENT};
+        let mut common: Option<PgType> = None;
+        let mut polymorphic = false;
+        for (want, arg) in chosen.args.iter().zip(args) {
+            if !matches!(*want, ANY_ARRAY | ANY_ELEMENT) {
+                continue;
+            }
+            polymorphic = true;
+            let Some(known) = arg.known() else { continue };
+            let next = if *want == ANY_ARRAY { known.element().unwrap_or(known) } else { known };
+            let next = if cast::is_text(next.oid) { PgType::of(next.oid) } else { next };
+            common = Some(match common {
+                None => next,
+                Some(c) => {
+                    super::resolve::wider(c, next).ok_or_else(|| undefined(chosen_name(chosen), args))?
+                }
+            });
+        }
+        match common {
+            None if polymorphic => Err(Error::new(
+                ErrorKind::DatatypeMismatch,
+                "could not determine polymorphic type because input has type unknown",
+            )),
+            common => Ok(common.map(|c| if c.oid == oid::NUMERIC { PgType::NUMERIC } else { c })),
+        }
     }
 
     /// An expression over the current scope with its type.
@@ -106,26 +212,48 @@ impl Resolver<'_> {
             _ => None,
         };
         if let Some(operator) = comparison {
+            let arrays = [&left, &right].iter().any(|o| o.known().is_some_and(|t| t.element().is_some()));
             let (l, r) = self.comparable(left, op, right)?;
-            return Ok(binary(l, operator, r));
+            return Ok(if arrays { compare_arrays(operator, l, r) } else { binary(l, operator, r) });
+        }
+        if let Some(all) = registry::overloads(op) {
+            let special = |o: &Operand| {
+                o.known().is_some_and(|t| {
+                    t.element().is_some() || matches!(t.oid, oid::JSON | oid::JSONB | oid::BYTEA)
+                })
+            };
+            let only_here = !matches!(op, "||" | "-");
+            if only_here || special(&left) || special(&right) {
+                let text_side = |o: &Operand| o.known().is_some_and(|t| cast::is_text(t.oid));
+                let types = [left.known(), right.known()];
+                // Text on one side of || makes text of a jsonb or bytea on the other, as the any || text operator.
+                let texts = op == "||"
+                    && (text_side(&left) || text_side(&right))
+                    && ![&left, &right].iter().any(|o| o.known().is_some_and(|t| t.element().is_some()));
+                if !texts && let Some(chosen) = registry::choose(all, &types) {
+                    return self.chosen(op, chosen, vec![left, right]);
+                }
+                if only_here {
+                    return Err(refuse(&left, op, &right));
+                }
+            }
         }
         match op {
             "+" | "-" | "*" | "/" | "%" => self.arithmetic(op, left, right),
             "^" => {
+                if [&left, &right].iter().any(|o| {
+                    o.known() == Some(PgType::NUMERIC) || o.known().is_some_and(|t| t.oid == oid::NUMERIC)
+                }) && ![&left, &right]
+                    .iter()
+                    .any(|o| o.known().is_some_and(|t| matches!(t.oid, oid::FLOAT4 | oid::FLOAT8)))
+                {
+                    return self.call("power", vec![left, right]);
+                }
                 let l = self.coerce(left, PgType::FLOAT8, CastContext::Implicit)?;
                 let r = self.coerce(right, PgType::FLOAT8, CastContext::Implicit)?;
                 Ok(native("power", DataType::Float64, crate::sql::functions::strings::power, vec![l, r]))
             }
             "||" => self.concatenation(left, right),
-            "~" | "~*" | "!~" | "!~*" => {
-                let operator = match op {
-                    "~" => Operator::RegexMatch,
-                    "~*" => Operator::RegexIMatch,
-                    "!~" => Operator::RegexNotMatch,
-                    _ => Operator::RegexNotIMatch,
-                };
-                self.text_operator(op, operator, left, right)
-            }
             "~~" | "~~*" | "!~~" | "!~~*" => {
                 let operator = match op {
                     "~~" => Operator::LikeMatch,
@@ -168,11 +296,6 @@ impl Resolver<'_> {
 
     fn concatenation(&mut self, left: Operand, right: Operand) -> Result<Expr> {
         let (l, r) = (left.known(), right.known());
-        let arrays = [l, r].iter().any(|t| t.is_some_and(|t| t.element().is_some()));
-        if arrays {
-            return Err(Error::unsupported("|| over arrays is not supported")
-                .with_hint("Use array_cat or array_append."));
-        }
         let texts = [l, r].iter().any(|t| t.is_none_or(|t| cast::is_text(t.oid)));
         if !texts {
             return Err(refuse(&left, "||", &right));
@@ -220,6 +343,8 @@ impl Resolver<'_> {
                 let ts = self.coerce(right, PgType::TIMESTAMP, CastContext::Implicit)?;
                 plus_minus(op, ts, le)
             }
+            ("+" | "-", oid::TIMESTAMPTZ, oid::INTERVAL) => self.shifted_in_zone(op, le, re),
+            ("+", oid::INTERVAL, oid::TIMESTAMPTZ) => self.shifted_in_zone(op, re, le),
             ("+" | "-", t, oid::INTERVAL) if is_timestamp(t) => plus_minus(op, le, re),
             ("+", oid::INTERVAL, t) if is_timestamp(t) => plus_minus(op, re, le),
             ("+" | "-", oid::INTERVAL, oid::INTERVAL) => plus_minus(op, le, re),
@@ -227,17 +352,50 @@ impl Resolver<'_> {
                 let (l, r) = self.comparable(left, op, right)?;
                 datetime::timestamp_difference(l, r)
             }
-            ("*", oid::INTERVAL, n) if is_number(n) => {
-                datetime::scale_interval(le, to_arrow(re, &DataType::Float64), false)
+            ("*" | "/", oid::INTERVAL, n) if is_number(n) => {
+                scaled_interval(le, to_arrow(re, &DataType::Float64), op == "/")
             }
             ("*", n, oid::INTERVAL) if is_number(n) => {
-                datetime::scale_interval(re, to_arrow(le, &DataType::Float64), false)
+                scaled_interval(re, to_arrow(le, &DataType::Float64), false)
             }
-            ("/", oid::INTERVAL, n) if is_number(n) => {
-                datetime::scale_interval(le, to_arrow(re, &DataType::Float64), true)
+            ("+" | "-", oid::TIME, oid::INTERVAL) => shifted_time(le, re, op == "-"),
+            ("+", oid::INTERVAL, oid::TIME) => shifted_time(re, le, false),
+            ("-", oid::TIME, oid::TIME) => {
+                native("time_mi", PgType::INTERVAL.arrow(), times::time_difference, vec![le, re])
             }
             _ => return Err(refuse(&left, op, &right)),
         })
+    }
+
+    /// timestamptz ± interval: days and months are those of the session's time zone.
+    fn shifted_in_zone(&self, op: &str, value: Expr, by: Expr) -> Expr {
+        if self.context.time_zone == "UTC" {
+            return plus_minus(op, value, by);
+        }
+        let kernel: crate::sql::functions::Kernel = if op == "+" {
+            |a, t| times::shift_in_zone(a, t, 1)
+        } else {
+            |a, t| times::shift_in_zone(a, t, -1)
+        };
+        let args = vec![value, by, lit(self.context.time_zone.clone())];
+        native(format!("timestamptz {op}"), PgType::TIMESTAMPTZ.arrow(), kernel, args)
+    }
+
+    /// (start, end) OVERLAPS (start, end); an end may be a length.
+    fn overlaps(&mut self, args: Vec<Operand>) -> Result<Expr> {
+        let zoned = args.iter().any(|a| a.known() == Some(PgType::TIMESTAMPTZ));
+        let to = if zoned { PgType::TIMESTAMPTZ } else { PgType::TIMESTAMP };
+        let mut moments: Vec<Expr> = Vec::with_capacity(4);
+        for (i, arg) in args.into_iter().enumerate() {
+            if i % 2 == 1 && arg.known() == Some(PgType::INTERVAL) {
+                let start =
+                    moments.last().cloned().ok_or_else(|| Error::internal("a period without start"))?;
+                moments.push(plus_minus("+", start, arg.expr));
+            } else {
+                moments.push(self.coerce(arg, to, CastContext::Implicit)?);
+            }
+        }
+        Ok(native("overlaps", DataType::Boolean, times::overlaps, moments))
     }
 
     fn number_arithmetic(&mut self, op: &str, left: Operand, right: Operand) -> Result<Expr> {
@@ -309,12 +467,28 @@ impl Resolver<'_> {
                 | "proctime",
                 0,
             ) => Ok(self.now()),
-            ("localtimestamp" | "current_date" | "current_time", 0) => {
-                let to = match name {
-                    "localtimestamp" => PgType::TIMESTAMP,
-                    "current_date" => PgType::DATE,
-                    _ => PgType::TIME,
+            ("current_timestamp" | "localtimestamp" | "current_time" | "localtime", 1) => {
+                let digits = match &args[0].expr {
+                    Expr::Literal(ScalarValue::Int32(Some(n)), _) => (*n).clamp(0, 6),
+                    _ => {
+                        return Err(Error::new(
+                            ErrorKind::Syntax,
+                            format!("{name} needs a constant precision"),
+                        ));
+                    }
                 };
+                let now = self.special(name, vec![])?;
+                if self.context.in_view || digits == 6 {
+                    return Ok(now);
+                }
+                let step = 10i64.pow(6 - digits.unsigned_abs());
+                let now = (self.context.now.0 + step / 2).div_euclid(step) * step;
+                let now = self.with_field(datetime::timestamptz_literal(now))?;
+                self.coerce(now, now_type(name), CastContext::Assignment)
+            }
+            ("overlaps", 4) => self.overlaps(args),
+            ("localtimestamp" | "current_date" | "current_time" | "localtime", 0) => {
+                let to = now_type(name);
                 let now = self.now();
                 let now = self.with_field(now)?;
                 self.coerce(now, to, CastContext::Assignment)
@@ -359,20 +533,7 @@ impl Resolver<'_> {
                 let (exprs, ..) = self.unify(args, "NULLIF")?;
                 Ok(udf(datafusion::functions::core::nullif(), exprs))
             }
-            ("concat" | "concat_ws", 1..) => {
-                let texts = args
-                    .into_iter()
-                    .map(|a| self.coerce(a, PgType::TEXT, CastContext::Assignment))
-                    .collect::<Result<_>>()?;
-                let f = if name == "concat" {
-                    datafusion::functions::string::concat()
-                } else {
-                    datafusion::functions::string::concat_ws()
-                };
-                self.canonical(udf(f, texts), PgType::TEXT)
-            }
             ("extract" | "date_part", 2) => self.extract(name, args),
-            ("timezone", 2) => self.time_zone(args),
             ("round" | "trunc" | "ceil" | "ceiling" | "floor" | "sign" | "abs", 1)
             | ("round" | "trunc", 2) => self.rounding(name, args),
             ("mod", 2) => {
@@ -380,16 +541,38 @@ impl Resolver<'_> {
                 self.arithmetic("%", args.remove(0), right)
             }
             ("make_array", _) => {
-                let (exprs, ..) = self.unify(args, "ARRAY")?;
-                Ok(udf(datafusion::functions_nested::make_array::make_array_udf(), exprs))
+                if args.is_empty() {
+                    // What ARRAY[] is an array of, a cast says.
+                    return Ok(Expr::Literal(ScalarValue::Utf8(Some("{}".to_string())), None));
+                }
+                let (exprs, element, common) = self.unify(args, "ARRAY")?;
+                arrays::one_dimension(std::slice::from_ref(&element))?;
+                let list = DataType::List(Arc::new(arrow::datatypes::Field::new("item", element, true)));
+                let mut field = arrow::datatypes::Field::new("", list, true);
+                if let Some(oid) = common.array_oid() {
+                    field = field.with_metadata(PgType::of(oid).field("", true).metadata().clone());
+                }
+                Ok(native_with("array", field, arrays::make_array, Volatility::Immutable, exprs))
+            }
+            ("subscript", 2) => self.subscript(args),
+            ("array_slice", 3) => {
+                let (to, from) = (args.remove(2), args.remove(1));
+                let array = args.remove(0);
+                if !array.known().is_some_and(|t| t.element().is_some()) {
+                    return Err(cannot_subscript(&array));
+                }
+                let from = self.coerce(from, PgType::INT4, CastContext::Assignment)?;
+                let to = self.coerce(to, PgType::INT4, CastContext::Assignment)?;
+                let field = array.field.as_ref().clone().with_nullable(true);
+                Ok(native_with(
+                    "slice",
+                    field,
+                    arrays::slice,
+                    Volatility::Immutable,
+                    vec![array.expr, from, to],
+                ))
             }
             ("any_op" | "all_op", 3) => self.quantified(name, args),
-            ("array_length", 2)
-            | ("cardinality", 1)
-            | ("array_to_string", 2)
-            | ("array_append" | "array_cat" | "array_prepend" | "array_position", 2) => {
-                self.array_function(name, args)
-            }
             _ => Err(undefined(name, &args)),
         }
     }
@@ -440,17 +623,6 @@ impl Resolver<'_> {
     fn settle_zone(&mut self, value: Operand) -> Result<Operand> {
         let expr = self.coerce(value, PgType::TIMESTAMP, CastContext::Assignment)?;
         self.with_field(expr)
-    }
-
-    fn time_zone(&mut self, mut args: Vec<Operand>) -> Result<Expr> {
-        let value = args.remove(1);
-        let value = match value.known().map(|t| t.oid) {
-            Some(oid::TIMESTAMP | oid::TIMESTAMPTZ) => value,
-            _ => self.settle_operand(value, PgType::TIMESTAMPTZ)?,
-        };
-        let zone = self.coerce(args.remove(0), PgType::TEXT, CastContext::Implicit)?;
-        let t = value.field.data_type().clone();
-        Ok(datetime::at_time_zone(value.expr, &t, zone))
     }
 
     fn rounding(&mut self, name: &str, mut args: Vec<Operand>) -> Result<Expr> {
@@ -568,16 +740,17 @@ impl Resolver<'_> {
             Expr::Literal(v, _) => v.try_as_str().flatten().unwrap_or_default().to_string(),
             _ => String::new(),
         };
-        let negated = match (name, op.as_str()) {
-            ("any_op", "=") => false,
-            ("all_op", "<>" | "!=") => true,
-            _ => {
-                let word = if name == "any_op" { "ANY" } else { "ALL" };
-                return Err(Error::unsupported(format!("{op} {word} (array) is not supported")));
-            }
+        let op = match op.as_str() {
+            "!=" => "<>".to_string(),
+            _ => op,
+        };
+        let any = name == "any_op";
+        let value = match (value.unknown(), array.known().and_then(PgType::element)) {
+            (true, Some(inner)) => self.settle_operand(value, PgType::of(inner.oid))?,
+            _ => value,
         };
         let value = if value.unknown() { self.settle_operand(value, PgType::TEXT)? } else { value };
-        let element = value.pg();
+        let element = if value.unknown() { PgType::TEXT } else { value.pg() };
         let array_type = array.known();
         let (value, array) = match array_type {
             None => {
@@ -604,28 +777,105 @@ impl Resolver<'_> {
                 (value, array)
             }
         };
-        let found = udf(datafusion::functions_nested::array_has::array_has_udf(), vec![array, value]);
-        Ok(if negated { Expr::Not(Box::new(found)) } else { found })
+        let kernel: crate::sql::functions::Kernel =
+            if any { |a, t| arrays::quantified(a, t, true) } else { |a, t| arrays::quantified(a, t, false) };
+        let (value, array) = self.same_scale(value, array)?;
+        Ok(native(name, DataType::Boolean, kernel, vec![value, array, lit(op)]))
     }
 
-    fn array_function(&mut self, name: &str, args: Vec<Operand>) -> Result<Expr> {
-        use datafusion::functions_nested as n;
-        let f = match name {
-            "array_length" => n::length::array_length_udf(),
-            "cardinality" => n::cardinality::cardinality_udf(),
-            "array_to_string" => n::string::array_to_string_udf(),
-            "array_append" => n::concat::array_append_udf(),
-            "array_prepend" => n::concat::array_prepend_udf(),
-            "array_cat" => n::concat::array_concat_udf(),
-            _ => n::position::array_position_udf(),
+    /// A numeric and an array of numerics with the greater of their scales.
+    fn same_scale(&self, value: Expr, array: Expr) -> Result<(Expr, Expr)> {
+        let (v, a) = (self.with_field(value.clone())?.field, self.with_field(array.clone())?.field);
+        let (Some(s1), Some(s2)) = (numeric_scale(v.data_type()), numeric_scale(a.data_type())) else {
+            return Ok((value, array));
         };
-        let call = udf(f, args.into_iter().map(|a| a.expr).collect());
-        Ok(if matches!(name, "array_length" | "cardinality" | "array_position") {
-            to_arrow(call, &DataType::Int32)
-        } else {
-            call
-        })
+        if s1 == s2 {
+            return Ok((value, array));
+        }
+        let one = DataType::Decimal128(38, s1.max(s2));
+        let list = DataType::List(Arc::new(arrow::datatypes::Field::new("item", one.clone(), true)));
+        Ok((to_arrow(value, &one), to_arrow(array, &list)))
     }
+
+    /// `array[i]`, `jsonb['key']` and `jsonb[i]`.
+    fn subscript(&mut self, mut args: Vec<Operand>) -> Result<Expr> {
+        let (index, value) = (args.remove(1), args.remove(0));
+        let Some(t) = value.known() else { return Err(cannot_subscript(&value)) };
+        if t.oid == oid::JSONB {
+            return self.operator("->", value, index);
+        }
+        let Some(element) = t.element() else { return Err(cannot_subscript(&value)) };
+        let field = match value.field.data_type() {
+            DataType::List(f) => {
+                PgType::of(element.oid).field("", true).with_data_type(f.data_type().clone())
+            }
+            _ => return Err(cannot_subscript(&value)),
+        };
+        let index = self.coerce(index, PgType::INT4, CastContext::Assignment)?;
+        Ok(native_with("subscript", field, arrays::subscript, Volatility::Immutable, vec![value.expr, index]))
+    }
+}
+
+/// The type of `current_date` and its kind.
+fn now_type(name: &str) -> PgType {
+    match name {
+        "current_timestamp" => PgType::TIMESTAMPTZ,
+        "localtimestamp" => PgType::TIMESTAMP,
+        "current_date" => PgType::DATE,
+        _ => PgType::TIME,
+    }
+}
+
+fn scaled_interval(value: Expr, factor: Expr, divide: bool) -> Expr {
+    let (name, kernel): (_, crate::sql::functions::Kernel) = if divide {
+        ("interval_div", |a, t| times::scale_interval(a, t, true))
+    } else {
+        ("interval_mul", |a, t| times::scale_interval(a, t, false))
+    };
+    native(name, PgType::INTERVAL.arrow(), kernel, vec![value, factor])
+}
+
+fn shifted_time(time: Expr, by: Expr, minus: bool) -> Expr {
+    let (name, kernel): (_, crate::sql::functions::Kernel) = if minus {
+        ("time_mi_interval", |a, t| times::shift_time(a, t, -1))
+    } else {
+        ("time_pl_interval", |a, t| times::shift_time(a, t, 1))
+    };
+    native(name, PgType::TIME.arrow(), kernel, vec![time, by])
+}
+
+fn cannot_subscript(value: &Operand) -> Error {
+    Error::new(
+        ErrorKind::DatatypeMismatch,
+        format!("cannot subscript type {} because it does not support subscripting", value.pg().sql_name()),
+    )
+}
+
+fn chosen_name(chosen: &registry::Overload) -> &'static str {
+    chosen.spec.split('(').next().unwrap_or_default()
+}
+
+/// The scale of a numeric, or of the elements of an array of numerics.
+fn numeric_scale(t: &DataType) -> Option<i8> {
+    match t {
+        DataType::Decimal128(_, s) => Some(*s),
+        DataType::List(f) => numeric_scale(f.data_type()),
+        _ => None,
+    }
+}
+
+/// A comparison of two arrays of one type.
+fn compare_arrays(operator: Operator, left: Expr, right: Expr) -> Expr {
+    use std::cmp::Ordering as O;
+    let kernel: crate::sql::functions::Kernel = match operator {
+        Operator::Eq => |a, t| arrays::compare(a, t, O::is_eq),
+        Operator::NotEq => |a, t| arrays::compare(a, t, O::is_ne),
+        Operator::Lt => |a, t| arrays::compare(a, t, O::is_lt),
+        Operator::LtEq => |a, t| arrays::compare(a, t, O::is_le),
+        Operator::Gt => |a, t| arrays::compare(a, t, O::is_gt),
+        _ => |a, t| arrays::compare(a, t, O::is_ge),
+    };
+    native(operator.to_string(), DataType::Boolean, kernel, vec![left, right])
 }
 
 const RANDOM_UUID: crate::sql::functions::Kernel = |args, _| {

@@ -31,7 +31,19 @@ impl Resolver<'_> {
             LogicalPlan::Window(w) => super::window::by_order(w)?,
             plan => plan,
         };
-        let plan = plan.map_children(|child| Ok(Transformed::yes(self.plan(child)?)))?.data;
+        let plan = match plan {
+            // The right side may refer to the left one (LATERAL).
+            LogicalPlan::Join(mut j) => {
+                j.left = Arc::new(self.plan(Arc::unwrap_or_clone(j.left))?);
+                self.outer.push(j.left.schema().clone());
+                let right = self.plan(Arc::unwrap_or_clone(j.right));
+                self.outer.pop();
+                j.right = Arc::new(right?);
+                LogicalPlan::Join(j)
+            }
+            LogicalPlan::RecursiveQuery(r) => return self.recursive(r),
+            plan => plan.map_children(|child| Ok(Transformed::yes(self.plan(child)?)))?.data,
+        };
         match plan {
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Union(union) => self.union(union),
@@ -54,6 +66,7 @@ impl Resolver<'_> {
                         Ok(Transformed::yes(name.restore(e)))
                     })?
                     .data;
+                super::sets::refuse_sets(&plan)?;
                 let plan = match plan {
                     LogicalPlan::Filter(mut f) => {
                         f.predicate = self.boolean(f.predicate, &schema, "WHERE")?;
@@ -63,11 +76,21 @@ impl Resolver<'_> {
                         j.filter = j.filter.map(|f| self.boolean(f, &schema, "JOIN/ON")).transpose()?;
                         LogicalPlan::Join(j)
                     }
+                    // The columns a view is limited by stay bare.
+                    LogicalPlan::Sort(mut s) if !self.context.in_view => {
+                        for key in &mut s.expr {
+                            let t = self.operand(key.expr.clone(), &schema)?.pg();
+                            key.expr = super::resolve::ordered(key.expr.clone(), t);
+                        }
+                        LogicalPlan::Sort(s)
+                    }
                     plan => plan,
                 };
                 let plan = match plan {
                     LogicalPlan::Aggregate(a) => return self.aggregate_plan(a),
                     LogicalPlan::Window(w) => return super::window::split_averages(w),
+                    LogicalPlan::Projection(p) => return super::sets::unnested(p),
+                    LogicalPlan::Join(j) => return self.set_operation(j),
                     plan => plan,
                 };
                 plan.recompute_schema()
@@ -222,7 +245,7 @@ fn flattened(union: Union, distinct: bool) -> Union {
 }
 
 /// Output `i` of a plan, as the literal it is if it is one.
-fn output_operand(plan: &LogicalPlan, i: usize) -> DfResult<Operand> {
+pub(super) fn output_operand(plan: &LogicalPlan, i: usize) -> DfResult<Operand> {
     let (qualifier, field) = plan.schema().qualified_field(i);
     if let LogicalPlan::Projection(p) = plan {
         let mut e = &p.expr[i];

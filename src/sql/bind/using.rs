@@ -73,7 +73,7 @@ fn merged_column(select: &Select, name: &str) -> Option<Expr> {
 }
 
 /// The name that a relation's columns go by.
-fn known_as(factor: &TableFactor) -> Option<Ident> {
+pub(super) fn known_as(factor: &TableFactor) -> Option<Ident> {
     match factor {
         TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
             Some(alias.name.clone())

@@ -14,7 +14,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{
-    AggregateFunction, WindowFunction, WindowFunctionDefinition, WindowFunctionParams,
+    AggregateFunction, Sort, WindowFunction, WindowFunctionDefinition, WindowFunctionParams,
 };
 use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, JoinType, LogicalPlan, Projection, Window, WindowFrame, WindowUDF,
@@ -33,6 +33,10 @@ use crate::sql::functions::cast::CastContext;
 use crate::sql::functions::windows::{PREFIX, span};
 use crate::sql::functions::{DfResult, df_error, no_function};
 use crate::types::{PgType, oid};
+
+/// Aggregates whose result shows the order of their rows.
+const LISTS: [&str; 6] =
+    ["array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg"];
 
 /// What the first argument of a placeholder call says.
 struct Written {
@@ -101,7 +105,8 @@ impl Resolver<'_> {
         let filter = if written.filter { given.next() } else { None };
         let start = if has_offset(&written.frame.start) { given.next() } else { None };
         let end = if has_offset(&written.frame.end) { given.next() } else { None };
-        let (kind, field) = self.function(&name, &mut args, written.star, schema)?;
+        let order = self.frame_order(&name, &f.params.order_by);
+        let (kind, field) = self.function(&name, &mut args, written.star, order, schema)?;
         let arguments = args.len();
         if let Some(filter) = filter {
             args.push(self.boolean(filter, schema, "FILTER")?);
@@ -147,16 +152,25 @@ impl Resolver<'_> {
             }
         }
         let uses_frame = call.kind.uses_frame();
-        let mut offset = |r: &mut Self, e: Option<Expr>| -> DfResult<Option<usize>> {
+        let mut offset = |r: &mut Self, e: Option<Expr>, end: bool| -> DfResult<Option<usize>> {
             let Some(e) = e.filter(|_| uses_frame) else { return Ok(None) };
-            let e = r.frame_offset(e, &frame, key, schema)?;
+            let e = r.frame_offset(e, &frame, end, key, schema)?;
             args.push(e);
             Ok(Some(args.len() - 1))
         };
-        let offsets = (offset(self, start)?, offset(self, end)?);
+        let offsets = (offset(self, start, false)?, offset(self, end, true)?);
         let function = OverFunction::new(name, call, orders, first_key, ties, offsets, evaluate_partition);
         let partition_by = f.params.partition_by.into_iter().map(|e| one_zero(e, schema)).collect();
         Ok(call_of(function, args, partition_by))
+    }
+
+    /// The order in which an aggregate that makes a list takes the rows of its frame.
+    fn frame_order(&self, name: &str, order_by: &[Sort]) -> Vec<Sort> {
+        if order_by.is_empty() || !LISTS.contains(&name) {
+            return vec![];
+        }
+        let ties = self.ties.iter().map(|column| Sort::new(column.clone(), true, true));
+        order_by.iter().cloned().chain(ties).collect()
     }
 
     /// The function of a call, its arguments typed, and its result.
@@ -165,11 +179,12 @@ impl Resolver<'_> {
         name: &str,
         args: &mut Vec<Expr>,
         star: bool,
+        order_by: Vec<Sort>,
         schema: &DFSchema,
     ) -> DfResult<(WindowKind, FieldRef)> {
         let result = |t: PgType| -> FieldRef { Arc::new(t.field(name, true)) };
         let Some(kind) = WindowKind::of_name(name) else {
-            return self.window_aggregate(name, args, star, schema);
+            return self.window_aggregate(name, args, star, order_by, schema);
         };
         let mut operands = std::mem::take(args)
             .into_iter()
@@ -233,6 +248,7 @@ impl Resolver<'_> {
         name: &str,
         args: &mut Vec<Expr>,
         star: bool,
+        order_by: Vec<Sort>,
         schema: &DFSchema,
     ) -> DfResult<(WindowKind, FieldRef)> {
         if star {
@@ -242,7 +258,7 @@ impl Resolver<'_> {
             name: name.to_string(),
             args: std::mem::take(args),
             distinct: false,
-            order_by: vec![],
+            order_by,
             ignore_nulls: false,
         };
         let settled = self.settle_aggregate(call, schema)?;
@@ -251,12 +267,19 @@ impl Resolver<'_> {
         let call = AggregateFunction::new_udf(Arc::clone(&function), args.clone(), false, None, vec![], None);
         let field = field_of(&Expr::AggregateFunction(call), schema)?;
         let field = Arc::new(field.as_ref().clone().with_name(name).with_nullable(true));
+        let argument = match args.as_slice() {
+            [only] => field_of(only, schema)?.data_type().clone(),
+            _ => DataType::Null,
+        };
+        let float = matches!(argument, DataType::Float32 | DataType::Float64);
+        let decimal = matches!(argument, DataType::Decimal128(..) | DataType::Decimal256(..));
+        let ordered = !matches!(argument, DataType::Interval(_) | DataType::Null);
         let kind = match name {
-            "count" => WindowKind::Count,
-            "sum" => WindowKind::Sum,
-            "avg" => WindowKind::Avg,
-            "min" => WindowKind::Min,
-            "max" => WindowKind::Max,
+            "count" if args.len() == 1 => WindowKind::Count,
+            "sum" if float || decimal || argument == DataType::Int64 => WindowKind::Sum,
+            "avg" if float || decimal => WindowKind::Avg,
+            "min" if ordered => WindowKind::Min,
+            "max" if ordered => WindowKind::Max,
             _ => WindowKind::Other(function),
         };
         let field = match (&kind, args.first()) {
@@ -273,6 +296,7 @@ impl Resolver<'_> {
         &mut self,
         e: Expr,
         frame: &Frame,
+        end: bool,
         key: Option<PgType>,
         schema: &DFSchema,
     ) -> DfResult<Expr> {
@@ -331,8 +355,9 @@ impl Resolver<'_> {
         };
         // Constants are refused here, parameters when they are known.
         if let Some(value) = super::scalar::constant(&e) {
-            let frame =
-                Frame { start: FrameBound::Preceding(value), end: FrameBound::CurrentRow, ..frame.clone() };
+            let (bound, other) = (FrameBound::Preceding(value), FrameBound::CurrentRow);
+            let (start, end) = if end { (other, bound) } else { (bound, other) };
+            let frame = Frame { start, end, ..frame.clone() };
             check_offset(&frame).map_err(df_error)?;
         }
         Ok(e)
@@ -344,6 +369,34 @@ impl Resolver<'_> {
         let columns = unique_columns(input).unwrap_or_else(|| (0..schema.fields().len()).collect());
         columns.into_iter().map(|i| Expr::Column(Column::from(schema.qualified_field(i)))).collect()
     }
+}
+
+/// `row_number() OVER (PARTITION BY … ORDER BY …)` over rows of this schema.
+pub(super) fn row_number(
+    partition_by: Vec<Expr>,
+    order: Vec<datafusion::logical_expr::expr::Sort>,
+    schema: &DFSchema,
+) -> DfResult<Expr> {
+    let call = WindowCall {
+        kind: WindowKind::RowNumber,
+        args: vec![],
+        filter: None,
+        frame: Frame::default(),
+        ignore_nulls: false,
+        distance: None,
+        field: Arc::new(PgType::INT8.field("row_number", true)),
+    };
+    let mut orders = Vec::with_capacity(order.len());
+    let mut args = Vec::with_capacity(order.len());
+    for sort in order {
+        orders.push(SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first });
+        let field = field_of(&sort.expr, schema)?;
+        args.push(sortable(Operand { expr: sort.expr, field }));
+    }
+    let name = "row_number".to_string();
+    let function = OverFunction::new(name, call, orders, 0, 0, (None, None), evaluate_partition);
+    let partition_by = partition_by.into_iter().map(|e| one_zero(e, schema)).collect();
+    Ok(call_of(function, args, partition_by))
 }
 
 fn call_of(function: OverFunction, args: Vec<Expr>, partition_by: Vec<Expr>) -> Expr {

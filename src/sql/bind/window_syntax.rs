@@ -162,8 +162,15 @@ pub fn with_ties(query: &mut Query) -> Result<()> {
     let Some(fetch) = query.fetch.take() else { return Ok(()) };
     let number = |n: &str| ast::Expr::Value(ast::Value::Number(n.to_string(), false).with_empty_span());
     let mut bound = fetch.quantity.unwrap_or_else(|| number("1"));
-    if let Some(ast::LimitClause::LimitOffset { offset: Some(offset), .. }) = &query.limit_clause {
-        bound = binary(bound, ast::BinaryOperator::Plus, ast::Expr::Nested(Box::new(offset.value.clone())));
+    // Rows that are passed over are counted one by one.
+    let mut passed = None;
+    if let Some(ast::LimitClause::LimitOffset { offset, .. }) = &mut query.limit_clause
+        && let Some(offset) = offset.take()
+    {
+        let offset = ast::Expr::Nested(Box::new(offset.value));
+        bound = binary(bound, ast::BinaryOperator::Plus, offset.clone());
+        passed = Some(offset);
+        query.limit_clause = None;
     }
     let order = match query.order_by.as_ref().map(|o| &o.kind) {
         Some(ast::OrderByKind::Expressions(exprs)) if !exprs.is_empty() => exprs.clone(),
@@ -179,16 +186,23 @@ pub fn with_ties(query: &mut Query) -> Result<()> {
         .into_iter()
         .map(|o| Ok(ast::OrderByExpr { expr: output(o.expr, &select.projection)?, ..o }))
         .collect::<Result<Vec<_>>>()?;
-    let ast::Expr::Function(mut rank) = super::prepare::call("rank", vec![]) else {
-        return Err(Error::internal("a call that is none"));
+    let over = |name: &str| {
+        let mut call = super::prepare::call(name, vec![]);
+        if let ast::Expr::Function(f) = &mut call {
+            f.over = Some(WindowType::WindowSpec(WindowSpec {
+                window_name: None,
+                partition_by: vec![],
+                order_by: order_by.clone(),
+                window_frame: None,
+            }));
+        }
+        call
     };
-    rank.over = Some(WindowType::WindowSpec(WindowSpec {
-        window_name: None,
-        partition_by: vec![],
-        order_by,
-        window_frame: None,
-    }));
-    let mut condition = binary(ast::Expr::Function(rank), ast::BinaryOperator::LtEq, bound);
+    let mut condition = binary(over("rank"), ast::BinaryOperator::LtEq, bound);
+    if let Some(passed) = passed {
+        let behind = binary(over("row_number"), ast::BinaryOperator::Gt, passed);
+        condition = binary(condition, ast::BinaryOperator::And, behind);
+    }
     if let Some(old) = select.qualify.take() {
         condition = binary(ast::Expr::Nested(Box::new(old)), ast::BinaryOperator::And, condition);
     }

@@ -386,3 +386,50 @@ impl Accumulator for Single {
         size_of::<Self>() + self.0.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::aggregate::{Order, Ordered};
+    use arrow::array::StringArray;
+
+    fn columns(words: &[&str]) -> Vec<ArrayRef> {
+        vec![Arc::new(StringArray::from(words.to_vec())), Arc::new(StringArray::from(vec![","; words.len()]))]
+    }
+
+    fn joined() -> Buffered {
+        let shape = Shape { order: vec![(0, Order::ASCENDING)], ..Shape::default() };
+        let kind = AggregateKind::Ordered(Ordered::Text);
+        let udf = exact("string_agg", kind, shape, false, Field::new("", DataType::Utf8, true));
+        let field = |name| Arc::new(Field::new(name, DataType::Utf8, true));
+        buffer(udf.inner().downcast_ref::<ExactCall>().expect("made here"), &[field("a"), field("d")])
+    }
+
+    #[test]
+    fn rows_handed_to_another_phase_give_the_same_result() {
+        let mut first = joined();
+        first.update_batch(&columns(&["b", "x", "a"]), &[0, 1, 0], None, 2).unwrap();
+        let one = first.state(EmitTo::First(1)).unwrap();
+        // What was group 1 is group 0 now.
+        first.update_batch(&columns(&["y"]), &[0], None, 1).unwrap();
+        let other = first.state(EmitTo::All).unwrap();
+        let mut second = joined();
+        second.merge_batch(&other, &[1], 2).unwrap();
+        second.merge_batch(&one, &[0], 2).unwrap();
+        let mask = BooleanArray::from(vec![true, false]);
+        let single = second.convert_to_state(&columns(&["c", "z"]), Some(&mask)).unwrap();
+        second.merge_batch(&single, &[0, 1], 2).unwrap();
+        assert_eq!(second.evaluate(EmitTo::First(1)).unwrap().as_string::<i32>().value(0), "a,b,c");
+        assert_eq!(second.evaluate(EmitTo::All).unwrap().as_string::<i32>().value(0), "x,y");
+    }
+
+    #[test]
+    fn a_frame_that_moves_takes_rows_back() {
+        let mut frame = Single(joined());
+        frame.update_batch(&columns(&["b", "a"])).unwrap();
+        assert_eq!(frame.evaluate().unwrap(), ScalarValue::Utf8(Some("a,b".into())));
+        frame.retract_batch(&columns(&["b"])).unwrap();
+        frame.update_batch(&columns(&["0"])).unwrap();
+        assert_eq!(frame.evaluate().unwrap(), ScalarValue::Utf8(Some("0,a".into())));
+    }
+}

@@ -65,6 +65,7 @@ pub fn cast_context(from: PgType, to: PgType) -> Option<CastContext> {
         (oid::TIMESTAMPTZ, oid::TIMESTAMP | oid::DATE | oid::TIME)
         | (oid::TIMESTAMP, oid::DATE | oid::TIME) => Some(Assignment),
         (oid::BOOL, oid::INT4) | (oid::INT4, oid::BOOL) => Some(Explicit),
+        (oid::JSONB, t) if t == oid::BOOL || t != oid::OID && number(t).is_some() => Some(Explicit),
         _ if is_json(f) && is_json(t) => Some(Assignment),
         (oid::INT4 | oid::INT8, oid::REGCLASS | oid::REGTYPE | oid::REGPROC)
         | (oid::REGCLASS | oid::REGTYPE | oid::REGPROC, oid::INT4 | oid::INT8 | oid::OID)
@@ -160,13 +161,34 @@ fn cast_inner(expr: Expr, from: &Field, to: PgType, context: CastContext, time_z
     Ok(match (source.oid, to.oid) {
         _ if number_to_number => numbers(expr, data_type, to, context),
         (_, t) if is_text(t) => to_text(expr, from, to, time_zone),
-        (f, t) if (is_text(f) || is_json(f)) && !(is_json(f) && is_json(t)) => native_with(
-            format!("{}_in", to.typname()),
-            to.field("", true),
-            TEXT_IN,
-            Volatility::Immutable,
-            vec![expr, lit(to.oid as i64), lit(i64::from(to.typmod)), lit(time_zone)],
-        ),
+        (oid::JSONB, t) if t == oid::BOOL || number(t).is_some() => {
+            // Numbers go through numeric, as 1.5 becomes the integer 2.
+            let scalar = native(
+                "jsonb_scalar",
+                DataType::Utf8,
+                super::json::scalar_text,
+                vec![expr, lit(PgType::of(t).sql_name())],
+            );
+            let through = if t == oid::BOOL { PgType::BOOL } else { PgType::NUMERIC };
+            let text = PgType::TEXT.field("", true);
+            let value = cast(scalar, &text, through, CastContext::Explicit, time_zone)?;
+            cast(value, &through.field("", true), to, context, time_zone)?
+        }
+        (oid::TIME, oid::INTERVAL) => native("interval", target, time_to_interval, vec![expr]),
+        (f, t) if source.element().is_some() && to.element().is_some() && f != t => {
+            array_cast(expr, from, source, to, context, time_zone)?
+        }
+        (f, t)
+            if (is_text(f) || is_json(f)) && !(f == t && is_json(f)) && !(f == oid::JSONB && is_json(t)) =>
+        {
+            native_with(
+                format!("{}_in", to.typname()),
+                to.field("", true),
+                TEXT_IN,
+                Volatility::Immutable,
+                vec![expr, lit(to.oid as i64), lit(i64::from(to.typmod)), lit(time_zone)],
+            )
+        }
         (oid::DATE, oid::TIMESTAMPTZ) | (oid::TIMESTAMP, oid::TIMESTAMPTZ) if time_zone != "UTC" => {
             let ts = if source.oid == oid::DATE {
                 plain(expr, PgType::TIMESTAMP, PgType::TIMESTAMP.arrow())
@@ -182,6 +204,90 @@ fn cast_inner(expr: Expr, from: &Field, to: PgType, context: CastContext, time_z
         _ => plain(expr, to, target),
     })
 }
+
+fn time_to_interval(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    super::kernel::rows!(args, result, out = arrow::array::IntervalMonthDayNanoBuilder::new(), (t: Time)
+        out.append_value(arrow::datatypes::IntervalMonthDayNano::new(0, 0, t * 1000)))
+}
+
+/// An array with each element cast.
+fn array_cast(
+    expr: Expr,
+    from: &Field,
+    source: PgType,
+    to: PgType,
+    context: CastContext,
+    time_zone: &str,
+) -> Result<Expr> {
+    let (Some(a), Some(b)) = (source.element(), to.element()) else {
+        return Err(Error::internal("cast of an array without elements"));
+    };
+    let exact = number(a.oid).zip(number(b.oid)).is_some_and(|(a, b)| a <= b && b != 3);
+    if exact || is_text(a.oid) && is_text(b.oid) && b.max_chars().is_none() || a.oid == b.oid {
+        return Ok(plain(expr, to, to.arrow()));
+    }
+    let _ = (from, context);
+    Ok(native_with(
+        to.typname(),
+        to.field("", true),
+        ARRAY_CAST,
+        Volatility::Immutable,
+        vec![expr, lit(b.oid as i64), lit(i64::from(b.typmod)), lit(time_zone)],
+    ))
+}
+
+/// Elements become others through their texts, as most casts do; numbers are rounded first.
+const ARRAY_CAST: super::Kernel = |args, result| {
+    let to = PgType { oid: scalar_i64(&args.args[1]) as u32, typmod: scalar_i64(&args.args[2]) as i32 };
+    let options = TextOptions::default().with_time_zone(scalar_text(args.args.get(3))).map_err(df_error)?;
+    let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
+    let array = args.args[0].to_array(if scalar { 1 } else { args.number_rows })?;
+    let Some(list) = array.as_list_opt::<i32>() else {
+        return Err(df_error(Error::internal("cast of no array")));
+    };
+    let DataType::List(field) = result else {
+        return Err(df_error(Error::internal("cast to no array")));
+    };
+    let element = match PgType::of_field(&args.arg_fields[0]).element() {
+        Some(pg) => pg.field("item", true),
+        None => Field::new("item", list.values().data_type().clone(), true),
+    };
+    let element = element.with_data_type(list.values().data_type().clone());
+    let whole = matches!(to.oid, oid::INT2 | oid::INT4 | oid::INT8)
+        && (list.values().data_type().is_floating() || list.values().data_type().is_decimal());
+    let values: ArrayRef = if whole {
+        // Halves of floats go to the even number, those of numerics away from zero.
+        let rounded = if list.values().data_type().is_floating() {
+            let wide = arrow::compute::cast(list.values(), &DataType::Float64)?;
+            let even: arrow::array::Float64Array =
+                wide.as_primitive::<Float64Type>().unary(f64::round_ties_even);
+            Arc::new(even) as ArrayRef
+        } else {
+            arrow::compute::cast(list.values(), &DataType::Decimal128(38, 0))?
+        };
+        let field = Field::new("item", rounded.data_type().clone(), true);
+        Arc::new(format_column(&field, &rounded, &options))
+    } else if element.data_type() == &DataType::Boolean && is_text(to.oid) {
+        Arc::new(
+            list.values()
+                .as_boolean()
+                .iter()
+                .map(|v| v.map(|b| if b { "true" } else { "false" }))
+                .collect::<StringArray>(),
+        )
+    } else {
+        Arc::new(format_column(&element, list.values(), &options))
+    };
+    let parsed = parse_column(to, values.as_string::<i32>().iter(), &options).map_err(df_error)?;
+    let parsed = arrow::compute::cast(&parsed, field.data_type())?;
+    let out = arrow::array::ListArray::try_new(
+        field.clone(),
+        list.offsets().clone(),
+        parsed,
+        list.nulls().cloned(),
+    )?;
+    from_array(Arc::new(out), scalar)
+};
 
 /// DataFusion's own cast.
 fn plain(expr: Expr, to: PgType, target: DataType) -> Expr {
@@ -242,6 +348,9 @@ fn numbers(expr: Expr, from: &DataType, to: PgType, context: CastContext) -> Exp
 fn to_text(expr: Expr, from: &Field, to: PgType, time_zone: &str) -> Expr {
     let field = to.field("", true);
     let source = PgType::of_field(from);
+    if source.oid == oid::BPCHAR && to.oid != oid::BPCHAR {
+        return native_with(to.typname(), field, trim_blanks, Volatility::Immutable, vec![expr]);
+    }
     if is_text(source.oid) || is_json(source.oid) {
         if source.oid == to.oid && source.typmod == to.typmod {
             return expr;
@@ -249,6 +358,12 @@ fn to_text(expr: Expr, from: &Field, to: PgType, time_zone: &str) -> Expr {
         return plain(expr, to, DataType::Utf8);
     }
     native_with(to.typname(), field, TEXT_OUT, Volatility::Immutable, vec![expr, lit(time_zone)])
+}
+
+/// char(n) loses its blanks when it becomes another text.
+fn trim_blanks(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    super::kernel::rows!(args, result, out = StringBuilder::new(), (t: Text)
+        out.append_value(t.trim_end_matches(' ')))
 }
 
 /// varchar(n) and char(n): a cast cuts silently, an assignment only cuts spaces.

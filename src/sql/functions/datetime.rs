@@ -5,12 +5,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Date32Array, Decimal128Array, Int32Array, TimestampMicrosecondArray,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    DataType, Date32Type, Field, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
@@ -54,16 +52,23 @@ pub fn view_now() -> Expr {
 /// extract(field from value): numeric; date_part gives the same as float8.
 pub fn extract(field: &str, value: Expr, data_type: &DataType) -> Result<Expr> {
     let name = field.to_lowercase();
+    let type_name = PgType::from_arrow(data_type).sql_name();
     let part = Part::parse(&name).ok_or_else(|| {
         Error::new(
             ErrorKind::InvalidParameter,
-            format!("unit \"{name}\" not recognized for type {}", PgType::from_arrow(data_type).sql_name()),
+            format!("unit \"{name}\" not recognized for type {type_name}"),
         )
     })?;
-    let fraction = matches!(part, Part::Second | Part::Milliseconds)
-        || part == Part::Epoch && !matches!(data_type, DataType::Date32)
-        || part == Part::Julian && !matches!(data_type, DataType::Date32);
-    let result = DataType::Decimal128(38, if fraction { 6 } else { 0 });
+    if !part.is_of(data_type) {
+        return Err(Error::unsupported(format!("unit \"{name}\" not supported for type {type_name}")));
+    }
+    let scale = match part {
+        Part::Milliseconds => 3,
+        Part::Second => 6,
+        Part::Epoch | Part::Julian if !matches!(data_type, DataType::Date32) => 6,
+        _ => 0,
+    };
+    let result = DataType::Decimal128(38, scale);
     Ok(native(format!("extract_{name}"), result, EXTRACT, vec![value, lit(name)]))
 }
 
@@ -86,6 +91,9 @@ enum Part {
     Month,
     Quarter,
     Second,
+    Timezone,
+    TimezoneHour,
+    TimezoneMinute,
     Week,
     Year,
 }
@@ -93,35 +101,66 @@ enum Part {
 impl Part {
     fn parse(name: &str) -> Option<Part> {
         Some(match name {
-            "century" | "centuries" => Part::Century,
-            "day" | "days" => Part::Day,
-            "decade" | "decades" => Part::Decade,
+            "century" | "centuries" | "c" | "cent" => Part::Century,
+            "day" | "days" | "d" => Part::Day,
+            "decade" | "decades" | "dec" | "decs" => Part::Decade,
             "dow" => Part::Dow,
             "doy" => Part::Doy,
             "epoch" => Part::Epoch,
-            "hour" | "hours" => Part::Hour,
+            "hour" | "hours" | "h" | "hr" | "hrs" => Part::Hour,
             "isodow" => Part::Isodow,
             "isoyear" => Part::Isoyear,
             "julian" => Part::Julian,
-            "microseconds" | "microsecond" => Part::Microseconds,
-            "millennium" | "millenniums" => Part::Millennium,
-            "milliseconds" | "millisecond" => Part::Milliseconds,
-            "minute" | "minutes" => Part::Minute,
-            "month" | "months" => Part::Month,
-            "quarter" => Part::Quarter,
-            "second" | "seconds" => Part::Second,
-            "week" | "weeks" => Part::Week,
-            "year" | "years" => Part::Year,
+            "microseconds" | "microsecond" | "us" | "usec" | "usecs" => Part::Microseconds,
+            "millennium" | "millenniums" | "millennia" | "mil" | "mils" => Part::Millennium,
+            "milliseconds" | "millisecond" | "ms" | "msec" | "msecs" => Part::Milliseconds,
+            "minute" | "minutes" | "m" | "min" | "mins" => Part::Minute,
+            "month" | "months" | "mon" | "mons" => Part::Month,
+            "quarter" | "qtr" => Part::Quarter,
+            "second" | "seconds" | "s" | "sec" | "secs" => Part::Second,
+            "timezone" => Part::Timezone,
+            "timezone_hour" | "timezone_h" => Part::TimezoneHour,
+            "timezone_minute" | "timezone_m" => Part::TimezoneMinute,
+            "week" | "weeks" | "w" => Part::Week,
+            "year" | "years" | "y" | "yr" | "yrs" => Part::Year,
             _ => return None,
         })
+    }
+
+    /// Whether values of the type have it.
+    fn is_of(self, t: &DataType) -> bool {
+        use Part::*;
+        let time = matches!(self, Hour | Minute | Second | Milliseconds | Microseconds | Epoch);
+        let zone = matches!(self, Timezone | TimezoneHour | TimezoneMinute);
+        match t {
+            DataType::Date32 => !zone && (!time || self == Epoch),
+            DataType::Time64(_) => time,
+            DataType::Interval(_) => !zone && !matches!(self, Dow | Doy | Isodow | Isoyear | Julian | Week),
+            DataType::Timestamp(_, None) => !zone,
+            _ => true,
+        }
+    }
+
+    /// Whether it grows with time for ever.
+    fn is_monotonic(self) -> bool {
+        use Part::*;
+        matches!(self, Century | Decade | Epoch | Isoyear | Julian | Millennium | Year)
     }
 
     /// The part of a moment, times 10^6.
     fn of(self, t: NaiveDateTime) -> i64 {
         let year = i64::from(t.year());
+        // Before Christ years count backwards from 1.
+        let shown = if year > 0 { year } else { year - 1 };
         let micros = i64::from(t.nanosecond() / 1000);
         let whole = match self {
-            Part::Century => (year + 99).div_euclid(100),
+            Part::Century => {
+                if year > 0 {
+                    (year + 99) / 100
+                } else {
+                    -((99 - shown) / 100)
+                }
+            }
             Part::Day => i64::from(t.day()),
             Part::Decade => year.div_euclid(10),
             Part::Dow => i64::from(t.weekday().num_days_from_sunday()),
@@ -129,20 +168,30 @@ impl Part {
             Part::Epoch => return t.and_utc().timestamp_micros(),
             Part::Hour => i64::from(t.hour()),
             Part::Isodow => i64::from(t.weekday().number_from_monday()),
-            Part::Isoyear => i64::from(t.iso_week().year()),
+            Part::Isoyear => {
+                let iso = i64::from(t.iso_week().year());
+                if iso > 0 { iso } else { iso - 1 }
+            }
             Part::Julian => {
                 let days = t.and_utc().timestamp_micros().div_euclid(DAY) + 2_440_588;
                 return days * SECOND + t.and_utc().timestamp_micros().rem_euclid(DAY) / 86_400;
             }
             Part::Microseconds => i64::from(t.second()) * SECOND + micros,
-            Part::Millennium => (year + 999).div_euclid(1000),
+            Part::Millennium => {
+                if year > 0 {
+                    (year + 999) / 1000
+                } else {
+                    -((999 - shown) / 1000)
+                }
+            }
             Part::Milliseconds => return (i64::from(t.second()) * SECOND + micros) * 1000,
             Part::Minute => i64::from(t.minute()),
             Part::Month => i64::from(t.month()),
             Part::Quarter => i64::from(t.month0() / 3 + 1),
             Part::Second => return i64::from(t.second()) * SECOND + micros,
             Part::Week => i64::from(t.iso_week().week()),
-            Part::Year => year,
+            Part::Timezone | Part::TimezoneHour | Part::TimezoneMinute => 0,
+            Part::Year => shown,
         };
         whole * SECOND
     }
@@ -187,7 +236,7 @@ const EXTRACT: super::Kernel = |args, result| {
     let DataType::Decimal128(_, scale) = result else {
         return Err(df_error(Error::internal("extract is not numeric")));
     };
-    let divisor = if *scale == 0 { SECOND } else { 1 };
+    let divisor = 10i64.pow(6 - u32::from(scale.unsigned_abs().min(6)));
     let scaled = |v: i64| i128::from(v / divisor);
     let unsupported = || {
         df_error(Error::unsupported(format!(
@@ -195,30 +244,42 @@ const EXTRACT: super::Kernel = |args, result| {
             PgType::from_arrow(array.data_type()).sql_name()
         )))
     };
+    // Of infinity only the parts that grow for ever have a value, and that is infinite.
+    let infinite = || -> DfResult<Option<i128>> {
+        if part.is_monotonic() {
+            return Err(df_error(Error::unsupported("numeric infinity is not supported")));
+        }
+        Ok(None)
+    };
     let out: Decimal128Array = match array.data_type() {
         DataType::Date32 => array
             .as_primitive::<Date32Type>()
-            .try_unary(|d| moment(i64::from(d) * DAY).map(|t| scaled(part.of(t))))?,
+            .iter()
+            .map(|d| match d {
+                None => Ok(None),
+                Some(i32::MAX | i32::MIN) => infinite(),
+                Some(d) => moment(i64::from(d) * DAY).map(|t| Some(scaled(part.of(t)))),
+            })
+            .collect::<DfResult<_>>()?,
         DataType::Time64(TimeUnit::Microsecond) => array
             .as_primitive::<Time64MicrosecondType>()
             .try_unary(|t| moment(t).map(|t| scaled(part.of(t))))?,
         DataType::Interval(_) => array
             .as_primitive::<IntervalMonthDayNanoType>()
             .try_unary(|v| part.of_interval(v).map(scaled).ok_or_else(unsupported))?,
-        _ => {
-            let micros = arrow::compute::cast(&array, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
-            micros
-                .as_primitive::<TimestampMicrosecondType>()
-                .try_unary(|t| moment(t).map(|t| scaled(part.of(t))))?
-        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => array
+            .as_primitive::<TimestampMicrosecondType>()
+            .iter()
+            .map(|t| match t {
+                None => Ok(None),
+                Some(i64::MAX | i64::MIN) => infinite(),
+                Some(t) => moment(t).map(|t| Some(scaled(part.of(t)))),
+            })
+            .collect::<DfResult<_>>()?,
+        other => return Err(df_error(Error::internal(format!("extract from {other}")))),
     };
     from_array(Arc::new(out.with_data_type(result.clone())), scalar)
 };
-
-/// Whether `extract` knows a part of this (lower case) name.
-pub fn is_part(name: &str) -> bool {
-    Part::parse(name).is_some()
-}
 
 /// date - date: days.
 pub fn date_difference(left: Expr, right: Expr) -> Expr {
@@ -246,7 +307,12 @@ pub fn date_shift(date: Expr, days: Expr, minus: bool) -> Expr {
             arrays[0].as_primitive::<Date32Type>(),
             arrays[1].as_primitive::<Int32Type>(),
             |d, n| {
-                op(d, n).ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(overflow("date"))))
+                if matches!(d, i32::MAX | i32::MIN) {
+                    return Ok(d);
+                }
+                op(d, n)
+                    .filter(|d| (-2_440_588..=2_145_042_905).contains(d))
+                    .ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(overflow("date"))))
             },
         )?;
         from_array(Arc::new(out), scalar)
@@ -321,40 +387,6 @@ fn age_between(later: i64, earlier: i64) -> Option<IntervalMonthDayNano> {
         months -= 1;
     }
     interval(months, days, micros)
-}
-
-/// interval * number and interval / number.
-pub fn scale_interval(value: Expr, factor: Expr, divide: bool) -> Expr {
-    fn scale(args: &ScalarFunctionArgs, divide: bool) -> DfResult<ColumnarValue> {
-        let (arrays, scalar) = as_arrays(args)?;
-        let out: arrow::array::IntervalMonthDayNanoArray = arrow::compute::try_binary(
-            arrays[0].as_primitive::<IntervalMonthDayNanoType>(),
-            arrays[1].as_primitive::<Float64Type>(),
-            |v, f: f64| {
-                if divide && f == 0.0 {
-                    return Err(arrow::error::ArrowError::DivideByZero);
-                }
-                let f = if divide { 1.0 / f } else { f };
-                // Fractions of months become days of a 30-day month, fractions of days become time.
-                let months = f64::from(v.months) * f;
-                let days = f64::from(v.days) * f + (months.fract() * 30.0);
-                let micros = (v.nanoseconds as f64 / 1000.0) * f + days.fract() * DAY as f64;
-                let fits = months.abs() < f64::from(i32::MAX)
-                    && days.abs() < f64::from(i32::MAX)
-                    && micros.abs() < 9.2e15;
-                if !fits {
-                    return Err(arrow::error::ArrowError::ExternalError(Box::new(overflow("interval"))));
-                }
-                Ok(IntervalMonthDayNano::new(months as i32, days as i32, micros.round() as i64 * 1000))
-            },
-        )?;
-        from_array(Arc::new(out), scalar)
-    }
-    if divide {
-        native("interval_div", PgType::INTERVAL.arrow(), |a, _| scale(a, true), vec![value, factor])
-    } else {
-        native("interval_mul", PgType::INTERVAL.arrow(), |a, _| scale(a, false), vec![value, factor])
-    }
 }
 
 /// date + time.
@@ -435,200 +467,6 @@ fn local_to_utc(tz: arrow::array::timezone::Tz, local: NaiveDateTime) -> i64 {
                 .map_or(before.and_utc().timestamp_micros(), |t| t.timestamp_micros());
             t + 3600 * SECOND
         }
-    }
-}
-
-/// make_date(year, month, day).
-pub fn make_date(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let part = |i: usize| arrays[i].as_primitive::<Int32Type>();
-    let mut out = Vec::with_capacity(arrays[0].len());
-    for row in 0..arrays[0].len() {
-        if arrays.iter().any(|a| a.is_null(row)) {
-            out.push(None);
-            continue;
-        }
-        let (y, m, d) = (part(0).value(row), part(1).value(row), part(2).value(row));
-        let date = u32::try_from(m)
-            .ok()
-            .zip(u32::try_from(d).ok())
-            .and_then(|(m, d)| NaiveDate::from_ymd_opt(y, m, d));
-        let Some(date) = date.filter(|_| y != 0) else {
-            return Err(df_error(Error::new(
-                ErrorKind::DatetimeOverflow,
-                format!("date field value out of range: {y}-{m:02}-{d:02}"),
-            )));
-        };
-        out.push(Some((date - NaiveDate::default()).num_days() as i32));
-    }
-    from_array(Arc::new(Date32Array::from(out)), scalar)
-}
-
-/// to_timestamp(seconds).
-pub fn to_timestamp(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let out: TimestampMicrosecondArray = arrays[0].as_primitive::<Float64Type>().try_unary(|v| {
-        let micros = (v * 1e6).round_ties_even();
-        if micros.abs() < 9.2e18 { Ok(micros as i64) } else { Err(df_error(overflow("timestamp"))) }
-    })?;
-    from_array(Arc::new(out.with_data_type(result.clone())), scalar)
-}
-
-/// isfinite(timestamp): all of ours are.
-pub fn is_finite(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let out =
-        BooleanArray::new(arrow::buffer::BooleanBuffer::new_set(arrays[0].len()), arrays[0].nulls().cloned());
-    from_array(Arc::new(out), scalar)
-}
-
-/// justify_hours(interval): whole days out of the time.
-pub fn justify_hours(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let out: arrow::array::IntervalMonthDayNanoArray =
-        arrays[0].as_primitive::<IntervalMonthDayNanoType>().try_unary(|v| {
-            let micros = v.nanoseconds / 1000;
-            interval(v.months, i64::from(v.days) + micros / DAY, micros % DAY)
-                .ok_or_else(|| df_error(overflow("interval")))
-        })?;
-    from_array(Arc::new(out), scalar)
-}
-
-/// to_char(timestamp, template).
-pub fn to_char(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    if let [ColumnarValue::Array(times), ColumnarValue::Scalar(template)] = args.args.as_slice()
-        && let Some(Some(template)) = template.try_as_str()
-    {
-        let times = micros_of(times)?;
-        return Ok(ColumnarValue::Array(Arc::new(texts_of_times(&times, |_| Some(template))?)));
-    }
-    let (arrays, scalar) = as_arrays(args)?;
-    let templates = arrays[1].as_string::<i32>();
-    let text =
-        texts_of_times(&micros_of(&arrays[0])?, |row| templates.is_valid(row).then(|| templates.value(row)))?;
-    from_array(Arc::new(text), scalar)
-}
-
-/// Rows of one time come together, and most templates show days: the last text is often the next one.
-fn texts_of_times<'a>(
-    times: &TimestampMicrosecondArray,
-    template_of: impl Fn(usize) -> Option<&'a str>,
-) -> DfResult<StringArray> {
-    let mut bytes: Vec<u8> = Vec::with_capacity(times.len() * 10);
-    let mut offsets = Vec::with_capacity(times.len() + 1);
-    offsets.push(0_i32);
-    let mut valid = Vec::with_capacity(times.len());
-    let mut template = "";
-    let mut text = String::new();
-    // The text holds for times from `start` until before `end`.
-    let (mut start, mut end) = (0, 0);
-    for (row, time) in times.values().iter().enumerate() {
-        match template_of(row) {
-            Some(wanted) if times.is_valid(row) => {
-                let same = std::ptr::eq(wanted, template) || wanted == template;
-                if !same || *time < start || *time >= end {
-                    let unit = finest_unit(wanted);
-                    template = wanted;
-                    text = format_template(moment(*time)?, template);
-                    start = time.div_euclid(unit) * unit;
-                    end = start.saturating_add(unit);
-                }
-                bytes.extend_from_slice(text.as_bytes());
-                valid.push(true);
-            }
-            _ => valid.push(false),
-        }
-        let end = i32::try_from(bytes.len());
-        offsets.push(
-            end.map_err(|_| df_error(Error::new(ErrorKind::ProgramLimit, "requested length too large")))?,
-        );
-    }
-    let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
-    Ok(StringArray::try_new(OffsetBuffer::new(offsets.into()), bytes.into(), nulls)?)
-}
-
-/// The microseconds within which the text of a template cannot change: a day, a second, or nothing.
-fn finest_unit(template: &str) -> i64 {
-    let shows = |patterns: &[&str]| patterns.iter().any(|p| template.contains(p));
-    if shows(&["MS", "US"]) {
-        1
-    } else if shows(&["HH", "MI", "SS", "AM", "PM", "am", "pm"]) {
-        SECOND
-    } else {
-        DAY
-    }
-}
-
-/// Template patterns, longest first.
-const PATTERNS: &[&str] = &[
-    "HH24", "HH12", "YYYY", "Month", "MONTH", "month", "DDD", "Day", "DAY", "day", "Mon", "MON", "mon",
-    "IYYY", "HH", "MI", "SS", "MS", "US", "YY", "MM", "DD", "Dy", "DY", "dy", "ID", "IW", "WW", "AM", "PM",
-    "am", "pm", "Q", "D",
-];
-
-fn format_template(t: NaiveDateTime, template: &str) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some(c) = rest.chars().next() {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let (text, after) = quoted.split_once('"').unwrap_or((quoted, ""));
-            out.push_str(text);
-            rest = after;
-            continue;
-        }
-        let plain = rest.strip_prefix("FM");
-        let body = plain.unwrap_or(rest);
-        if let Some(p) = PATTERNS.iter().find(|p| body.starts_with(**p)) {
-            let value = pattern(t, p);
-            if plain.is_some() {
-                let trimmed = value.trim_end().trim_start_matches('0');
-                out.push_str(if trimmed.is_empty() { "0" } else { trimmed });
-            } else {
-                out.push_str(&value);
-            }
-            rest = &body[p.len()..];
-        } else {
-            out.push(c);
-            rest = &rest[c.len_utf8()..];
-        }
-    }
-    out
-}
-
-fn pattern(t: NaiveDateTime, p: &str) -> String {
-    let (month, day) = (t.format("%B").to_string(), t.format("%A").to_string());
-    match p {
-        "HH24" => format!("{:02}", t.hour()),
-        "HH12" | "HH" => format!("{:02}", t.hour12().1),
-        "MI" => format!("{:02}", t.minute()),
-        "SS" => format!("{:02}", t.second()),
-        "MS" => format!("{:03}", t.nanosecond() / 1_000_000),
-        "US" => format!("{:06}", t.nanosecond() / 1000),
-        "YYYY" => format!("{:04}", t.year()),
-        "IYYY" => format!("{:04}", t.iso_week().year()),
-        "YY" => format!("{:02}", t.year().rem_euclid(100)),
-        "MM" => format!("{:02}", t.month()),
-        "DD" => format!("{:02}", t.day()),
-        "DDD" => format!("{:03}", t.ordinal()),
-        "D" => t.weekday().number_from_sunday().to_string(),
-        "ID" => t.weekday().number_from_monday().to_string(),
-        "IW" => format!("{:02}", t.iso_week().week()),
-        "WW" => format!("{:02}", t.ordinal0() / 7 + 1),
-        "Q" => (t.month0() / 3 + 1).to_string(),
-        "AM" | "PM" => if t.hour() < 12 { "AM" } else { "PM" }.to_string(),
-        "am" | "pm" => if t.hour() < 12 { "am" } else { "pm" }.to_string(),
-        "Month" => format!("{month:<9}"),
-        "MONTH" => format!("{:<9}", month.to_uppercase()),
-        "month" => format!("{:<9}", month.to_lowercase()),
-        "Mon" => month[..3].to_string(),
-        "MON" => month[..3].to_uppercase(),
-        "mon" => month[..3].to_lowercase(),
-        "Day" => format!("{day:<9}"),
-        "DAY" => format!("{:<9}", day.to_uppercase()),
-        "day" => format!("{:<9}", day.to_lowercase()),
-        "Dy" => day[..3].to_string(),
-        "DY" => day[..3].to_uppercase(),
-        _ => day[..3].to_lowercase(),
     }
 }
 

@@ -7,13 +7,26 @@
 //! Boundary: expressions and column kernels; nothing of relations or statements.
 
 pub mod aggregates;
+pub mod arrays;
 pub mod cast;
 pub mod datetime;
 pub mod intervals;
+pub mod json;
+pub mod json_build;
+pub mod json_text;
+pub mod kernel;
+pub mod numbers;
 pub mod operators;
+pub mod pattern;
 pub mod periods;
+pub mod regexps;
 pub mod registry;
+pub mod sets;
 pub mod strings;
+pub mod texts;
+pub mod times;
+pub mod to_char;
+pub mod to_char_number;
 pub mod windows;
 
 use std::fmt;

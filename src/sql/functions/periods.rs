@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs};
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, lit};
 
 use super::{DfResult, as_arrays, df_error, from_array, native};
 use crate::error::{Error, ErrorKind, Result};
@@ -61,6 +61,7 @@ impl Unit {
         match self {
             Unit::Fixed(length) => fixed_period(time, length, 0),
             Unit::Week => fixed_period(time, 7 * DAY, MONDAY),
+            Unit::Months(_) if matches!(time, i64::MAX | i64::MIN) => Some((time, time)),
             Unit::Months(months) => {
                 let date = DateTime::<Utc>::from_timestamp_micros(time)?.date_naive();
                 let first = date.month0() / months * months + 1;
@@ -75,6 +76,9 @@ impl Unit {
 
 /// Start and end of the period that `time` lies in, where one period begins at `origin`.
 fn fixed_period(time: i64, length: i64, origin: i64) -> Option<(i64, i64)> {
+    if matches!(time, i64::MAX | i64::MIN) {
+        return Some((time, time));
+    }
     let into = time.checked_sub(origin)?.rem_euclid(length);
     let start = time.checked_sub(into)?;
     Some((start, start.saturating_add(length)))
@@ -165,7 +169,7 @@ fn bin(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> 
 }
 
 /// date_bin(stride, timestamp, origin). Plans know it by its name.
-pub fn date_bin(args: Vec<Expr>, fields: &[FieldRef]) -> Result<Expr> {
+pub fn date_bin(args: Vec<Expr>, fields: &[FieldRef], _: &str) -> Result<Expr> {
     Ok(native("date_bin", time_type(fields), bin, args))
 }
 
@@ -186,9 +190,6 @@ fn unit_of(name: &str, t: &DataType) -> Result<Unit> {
     let name = name.to_lowercase();
     match Unit::parse(&name) {
         Some(unit) => Ok(unit),
-        None if super::datetime::is_part(&name) => {
-            Err(Error::unsupported(format!("date_trunc to {name} is not supported")))
-        }
         None => Err(unknown_unit(&name, t)),
     }
 }
@@ -220,12 +221,22 @@ fn truncate(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarVa
 }
 
 /// date_trunc(unit, timestamp). Plans know it by its name.
-pub fn date_trunc(args: Vec<Expr>, fields: &[FieldRef]) -> Result<Expr> {
+pub fn date_trunc(mut args: Vec<Expr>, fields: &[FieldRef], time_zone: &str) -> Result<Expr> {
     let result = time_type(fields);
-    if let Some(Expr::Literal(unit, _)) = args.first()
-        && let Some(unit) = unit.try_as_str().flatten()
-    {
-        unit_of(unit, &result)?;
+    let zoned = matches!(result, DataType::Timestamp(_, Some(_)));
+    let plain = match args.first() {
+        Some(Expr::Literal(unit, _)) => {
+            unit.try_as_str().flatten().is_some_and(|u| Unit::parse(&u.to_lowercase()).is_some())
+        }
+        _ => false,
+    };
+    // Days of another zone, decades and the like.
+    if zoned && !(plain && time_zone == "UTC") {
+        args.push(lit(time_zone));
+        return Ok(native("date_trunc", result, super::times::trunc_timestamptz, args));
+    }
+    if !plain {
+        return Ok(native("date_trunc", result, super::times::trunc_timestamp, args));
     }
     Ok(native("date_trunc", result, truncate, args))
 }

@@ -8,13 +8,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::{DataType, FieldRef};
-use datafusion::functions::{crypto, encoding, math, regex, string, unicode};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{Expr, ScalarUDF};
+use datafusion::logical_expr::{Expr, ScalarUDF, Volatility, lit};
 
 use super::cast::{CastContext, cast_context};
-use super::{Kernel, datetime, native, periods, strings};
+use super::{
+    Kernel, arrays, json, json_build, native_with, numbers, regexps, texts, times, to_char, to_char_number,
+};
 use crate::error::Result;
 use crate::sql::types::pg_type_by_name;
 use crate::types::{PgType, oid};
@@ -26,8 +27,10 @@ pub enum Build {
     Df(fn() -> Arc<ScalarUDF>),
     /// One of our kernels.
     Native(Kernel),
+    /// One of our kernels that gets the session's time zone as a last argument.
+    Zoned(Kernel),
     /// Anything else: from the coerced arguments and their fields.
-    With(fn(Vec<Expr>, &[FieldRef]) -> Result<Expr>),
+    With(fn(Vec<Expr>, &[FieldRef], &str) -> Result<Expr>),
 }
 
 /// One overload of a function.
@@ -40,7 +43,18 @@ pub struct Overload {
     pub result: PgType,
     /// How it is done.
     pub build: Build,
+    /// Its signature as it is written in the tables.
+    pub spec: &'static str,
+    /// What it gives, in a few words.
+    pub about: &'static str,
 }
+
+/// Stands for any type.
+pub const ANY: PgType = PgType::of(2276);
+/// Stands for an array of any type; all such of one call have the same.
+pub const ANY_ARRAY: PgType = PgType::of(2277);
+/// Stands for an element of that array.
+pub const ANY_ELEMENT: PgType = PgType::of(2283);
 
 /// Functions whose typing has rules of its own; the binder knows them.
 pub const SPECIAL: &[&str] = &[
@@ -48,8 +62,6 @@ pub const SPECIAL: &[&str] = &[
     "greatest",
     "least",
     "nullif",
-    "concat",
-    "concat_ws",
     "pg_typeof",
     "now",
     "current_timestamp",
@@ -59,6 +71,7 @@ pub const SPECIAL: &[&str] = &[
     "mz_now",
     "proctime",
     "localtimestamp",
+    "localtime",
     "current_date",
     "current_time",
     "version",
@@ -81,21 +94,14 @@ pub const SPECIAL: &[&str] = &[
     "sign",
     "random",
     "gen_random_uuid",
-    "timezone",
-    "array_length",
-    "cardinality",
-    "array_to_string",
-    "array_position",
     "make_array",
     "any_op",
     "all_op",
-    "array_append",
-    "array_cat",
-    "array_prepend",
     "pg_neg",
     "pg_bitnot",
-    "jsonb_build_object",
-    "num_nonnulls",
+    "subscript",
+    "array_slice",
+    "overlaps",
 ];
 
 /// Whether each call may give another value.
@@ -112,8 +118,8 @@ pub fn is_operator(name: &str) -> bool {
 pub fn overloads(name: &str) -> Option<&'static [Overload]> {
     static TABLE: LazyLock<HashMap<&'static str, Vec<Overload>>> = LazyLock::new(|| {
         let mut table: HashMap<&'static str, Vec<Overload>> = HashMap::new();
-        for (spec, build) in SPECS {
-            let (name, overload) = parse_spec(spec, *build);
+        for (spec, build, about) in all_specs() {
+            let (name, overload) = parse_spec(spec, *build, about);
             table.entry(name).or_default().push(overload);
         }
         table
@@ -121,12 +127,32 @@ pub fn overloads(name: &str) -> Option<&'static [Overload]> {
     TABLE.get(name).map(Vec::as_slice)
 }
 
-/// Whether a function of this name exists.
-pub fn exists(name: &str) -> bool {
-    is_operator(name) || SPECIAL.contains(&name) || overloads(name).is_some()
+/// The tables of all families.
+pub fn all_specs() -> impl Iterator<Item = &'static Spec> {
+    [
+        numbers::SPECS,
+        texts::SPECS,
+        regexps::SPECS,
+        times::SPECS,
+        to_char::SPECS,
+        to_char_number::SPECS,
+        json::SPECS,
+        json_build::SPECS,
+        arrays::SPECS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
-fn parse_spec(spec: &'static str, build: Build) -> (&'static str, Overload) {
+/// Whether a function of this name exists.
+pub fn exists(name: &str) -> bool {
+    name.starts_with(super::sets::PREFIX)
+        || is_operator(name)
+        || SPECIAL.contains(&name)
+        || overloads(name).is_some()
+}
+
+fn parse_spec(spec: &'static str, build: Build, about: &'static str) -> (&'static str, Overload) {
     let malformed = "function specifications are checked by a test";
     let (name, rest) = spec.split_once('(').expect(malformed);
     let (args, result) = rest.split_once(")->").expect(malformed);
@@ -137,10 +163,13 @@ fn parse_spec(spec: &'static str, build: Build) -> (&'static str, Overload) {
     let of = |t: &str| match t {
         "ts" => PgType::TIMESTAMP,
         "tstz" => PgType::TIMESTAMPTZ,
+        "any" => ANY,
+        "anyarray" => ANY_ARRAY,
+        "anyelement" => ANY_ELEMENT,
         t => pg_type_by_name(t).expect(malformed),
     };
     let args = args.split(',').filter(|a| !a.is_empty()).map(of).collect();
-    (name, Overload { args, variadic, result: of(result), build })
+    (name, Overload { args, variadic, result: of(result), build, spec, about })
 }
 
 /// The overload that fits arguments of these types; `None` stands for an unknown literal or untyped parameter.
@@ -156,6 +185,16 @@ pub fn choose<'a>(overloads: &'a [Overload], args: &[Option<PgType>]) -> Option<
             for (i, arg) in args.iter().enumerate() {
                 let want = *o.args.get(i).or(o.args.last())?;
                 match arg {
+                    _ if want == ANY => {}
+                    Some(have) if want == ANY_ARRAY => {
+                        have.element()?;
+                        score.0 += 1;
+                    }
+                    Some(have) if want == ANY_ELEMENT => {
+                        if have.element().is_some() {
+                            return None;
+                        }
+                    }
                     Some(have) if have.oid == want.oid => score = (score.0 + 1, score.1 + 1),
                     Some(have) if cast_context(*have, want) == Some(CastContext::Implicit) => {
                         score.1 += i32::from(preferred(want.oid));
@@ -181,16 +220,31 @@ fn preferred(oid: u32) -> bool {
 }
 
 /// The expression of a chosen overload over arguments that were cast to its types.
-pub fn build(name: &str, overload: &Overload, args: Vec<Expr>, fields: &[FieldRef]) -> Result<Expr> {
+pub fn build(
+    name: &str,
+    overload: &Overload,
+    mut args: Vec<Expr>,
+    fields: &[FieldRef],
+    result: Field,
+    time_zone: &str,
+) -> Result<Expr> {
+    let volatility = if is_volatile(name) { Volatility::Volatile } else { Volatility::Immutable };
     Ok(match overload.build {
         Build::Df(udf) => Expr::ScalarFunction(ScalarFunction::new_udf(udf(), args)),
-        Build::Native(kernel) => native(name, overload.result.arrow(), kernel, args),
-        Build::With(f) => f(args, fields)?,
+        Build::Native(kernel) => native_with(name, result, kernel, volatility, args),
+        Build::Zoned(kernel) => {
+            args.push(lit(time_zone));
+            native_with(name, result, kernel, volatility, args)
+        }
+        Build::With(f) => f(args, fields, time_zone)?,
     })
 }
 
 /// The type a symbol seems to have while DataFusion's planner runs; the binder settles it later.
 pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
+    if let Some(name) = name.strip_prefix(super::sets::PREFIX) {
+        return super::sets::provisional_type(name, args);
+    }
     let numeric_rank = |t: &DataType| match t {
         DataType::Int16 => 1,
         DataType::Int32 => 2,
@@ -203,7 +257,8 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
     match name {
         "=" | "<>" | "<" | "<=" | ">" | ">=" | "~" | "~*" | "!~" | "!~*" | "@>" | "<@" | "&&" | "any_op"
         | "all_op" | "?" => DataType::Boolean,
-        "||" | "->>" | "#>>" | "concat" | "concat_ws" | "->" | "#>" => match args.first() {
+        "?|" | "?&" | "@?" | "@@" | "overlaps" | "^@" => DataType::Boolean,
+        "||" | "->>" | "#>>" | "->" | "#>" | "#-" => match args.first() {
             Some(list @ DataType::List(_)) => list.clone(),
             _ => DataType::Utf8,
         },
@@ -233,12 +288,16 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
         "current_date" => DataType::Date32,
         "extract" => DataType::Decimal128(38, 6),
         "date_part" | "random" => DataType::Float64,
-        "array_length" | "cardinality" | "array_position" | "num_nonnulls" => DataType::Int32,
         "gen_random_uuid" => DataType::FixedSizeBinary(16),
         "timezone" => match args.get(1) {
             Some(DataType::Timestamp(_, None)) => PgType::TIMESTAMPTZ.arrow(),
             _ => PgType::TIMESTAMP.arrow(),
         },
+        "subscript" => match args.first() {
+            Some(DataType::List(f)) => f.data_type().clone(),
+            _ => DataType::Utf8,
+        },
+        "array_slice" => args.first().cloned().unwrap_or(DataType::Null),
         "make_array" => DataType::List(Arc::new(arrow::datatypes::Field::new(
             "item",
             args.first().cloned().unwrap_or(DataType::Utf8),
@@ -267,7 +326,16 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
                     .iter()
                     .map(|t| (!matches!(t, DataType::Null)).then(|| PgType::from_arrow(t)))
                     .collect();
-                choose(all, &types).or(all.first()).map_or(DataType::Null, |o| o.result.arrow())
+                let chosen = choose(all, &types).or(all.first());
+                match chosen.map(|o| o.result) {
+                    Some(ANY_ARRAY) => args
+                        .iter()
+                        .find(|t| matches!(t, DataType::List(_)))
+                        .cloned()
+                        .unwrap_or_else(|| PgType::of(1009).arrow()),
+                    Some(ANY_ELEMENT) => args.first().cloned().unwrap_or(DataType::Null),
+                    t => t.map_or(DataType::Null, PgType::arrow),
+                }
             }
             // The name of a type called as a function, or nothing at all: the binder will tell.
             None => pg_type_by_name(name).map_or(DataType::Null, PgType::arrow),
@@ -275,102 +343,79 @@ pub fn provisional_type(name: &str, args: &[DataType]) -> DataType {
     }
 }
 
-use Build::{Df, Native, With};
+/// A signature, how it is done, and what it gives.
+pub type Spec = (&'static str, Build, &'static str);
 
-const SPECS: &[(&str, Build)] = &[
-    ("lower(text)->text", Native(strings::lower)),
-    ("upper(text)->text", Native(strings::upper)),
-    ("btrim(text)->text", Df(string::btrim)),
-    ("btrim(text,text)->text", Df(string::btrim)),
-    ("trim(text)->text", Df(string::btrim)),
-    ("trim(text,text)->text", Df(string::btrim)),
-    ("ltrim(text)->text", Df(string::ltrim)),
-    ("ltrim(text,text)->text", Df(string::ltrim)),
-    ("rtrim(text)->text", Df(string::rtrim)),
-    ("rtrim(text,text)->text", Df(string::rtrim)),
-    ("replace(text,text,text)->text", Df(string::replace)),
-    ("split_part(text,text,int4)->text", Native(strings::split_part)),
-    ("starts_with(text,text)->bool", Df(string::starts_with)),
-    ("ascii(text)->int4", Df(string::ascii)),
-    ("chr(int4)->text", Df(string::chr)),
-    ("octet_length(text)->int4", Df(string::octet_length)),
-    ("bit_length(text)->int4", Df(string::bit_length)),
-    ("to_hex(int8)->text", Df(string::to_hex)),
-    ("levenshtein(text,text)->int4", Df(string::levenshtein)),
-    ("repeat(text,int4)->text", Native(strings::repeat)),
-    ("lpad(text,int4)->text", Native(strings::lpad)),
-    ("lpad(text,int4,text)->text", Native(strings::lpad)),
-    ("rpad(text,int4)->text", Native(strings::rpad)),
-    ("rpad(text,int4,text)->text", Native(strings::rpad)),
-    ("length(text)->int4", Df(unicode::character_length)),
-    ("length(bytea)->int4", Native(strings::byte_length)),
-    ("octet_length(bytea)->int4", Native(strings::byte_length)),
-    ("char_length(text)->int4", Df(unicode::character_length)),
-    ("character_length(text)->int4", Df(unicode::character_length)),
-    ("initcap(text)->text", Native(strings::initcap)),
-    ("left(text,int4)->text", Df(unicode::left)),
-    ("right(text,int4)->text", Df(unicode::right)),
-    ("reverse(text)->text", Df(unicode::reverse)),
-    ("strpos(text,text)->int4", Df(unicode::strpos)),
-    ("position(text,text)->int4", Df(unicode::strpos)),
-    ("substr(text,int4)->text", Df(unicode::substr)),
-    ("substr(text,int4,int4)->text", Df(unicode::substr)),
-    ("substring(text,int4)->text", Df(unicode::substr)),
-    ("substring(text,int4,int4)->text", Df(unicode::substr)),
-    ("substring(text,text)->text", Native(strings::substring_regex)),
-    ("translate(text,text,text)->text", Df(unicode::translate)),
-    ("overlay(text,text,int4)->text", Df(datafusion::functions::core::overlay)),
-    ("overlay(text,text,int4,int4)->text", Df(datafusion::functions::core::overlay)),
-    ("md5(text)->text", Df(crypto::md5)),
-    ("sha224(bytea)->bytea", Df(crypto::sha224)),
-    ("sha256(bytea)->bytea", Df(crypto::sha256)),
-    ("sha384(bytea)->bytea", Df(crypto::sha384)),
-    ("sha512(bytea)->bytea", Df(crypto::sha512)),
-    ("encode(bytea,text)->text", Df(encoding::encode)),
-    ("decode(text,text)->bytea", Df(encoding::decode)),
-    ("regexp_replace(text,text,text)->text", Df(regex::regexp_replace)),
-    ("regexp_replace(text,text,text,text)->text", Df(regex::regexp_replace)),
-    ("regexp_match(text,text)->_text", Df(regex::regexp_match)),
-    ("regexp_match(text,text,text)->_text", Df(regex::regexp_match)),
-    ("regexp_like(text,text)->bool", Df(regex::regexp_like)),
-    ("regexp_like(text,text,text)->bool", Df(regex::regexp_like)),
-    ("regexp_count(text,text)->int4", Df(regex::regexp_count)),
-    ("quote_ident(text)->text", Native(strings::quote_ident)),
-    ("quote_literal(text)->text", Native(strings::quote_literal)),
-    ("sqrt(float8)->float8", Native(strings::sqrt)),
-    ("exp(float8)->float8", Df(math::exp)),
-    ("ln(float8)->float8", Native(strings::ln)),
-    ("log(float8)->float8", Native(strings::log10)),
-    ("log10(float8)->float8", Native(strings::log10)),
-    ("power(float8,float8)->float8", Native(strings::power)),
-    ("pow(float8,float8)->float8", Native(strings::power)),
-    ("cbrt(float8)->float8", Df(math::cbrt)),
-    ("sin(float8)->float8", Df(math::sin)),
-    ("cos(float8)->float8", Df(math::cos)),
-    ("tan(float8)->float8", Df(math::tan)),
-    ("asin(float8)->float8", Df(math::asin)),
-    ("acos(float8)->float8", Df(math::acos)),
-    ("atan(float8)->float8", Df(math::atan)),
-    ("atan2(float8,float8)->float8", Df(math::atan2)),
-    ("degrees(float8)->float8", Df(math::degrees)),
-    ("radians(float8)->float8", Df(math::radians)),
-    ("pi()->float8", Df(math::pi)),
-    ("gcd(int8,int8)->int8", Df(math::gcd)),
-    ("lcm(int8,int8)->int8", Df(math::lcm)),
-    ("date_trunc(text,ts)->timestamp", With(periods::date_trunc)),
-    ("date_trunc(text,tstz)->timestamptz", With(periods::date_trunc)),
-    ("date_bin(interval,ts,ts)->timestamp", With(periods::date_bin)),
-    ("date_bin(interval,tstz,tstz)->timestamptz", With(periods::date_bin)),
-    ("age(ts,ts)->interval", Native(datetime::age)),
-    ("age(tstz,tstz)->interval", Native(datetime::age)),
-    ("make_date(int4,int4,int4)->date", Native(datetime::make_date)),
-    ("to_timestamp(float8)->timestamptz", Native(datetime::to_timestamp)),
-    ("to_char(ts,text)->text", Native(datetime::to_char)),
-    ("to_char(tstz,text)->text", Native(datetime::to_char)),
-    ("isfinite(ts)->bool", Native(datetime::is_finite)),
-    ("isfinite(tstz)->bool", Native(datetime::is_finite)),
-    ("justify_hours(interval)->interval", Native(datetime::justify_hours)),
+/// Functions whose typing has rules of its own, for the documentation.
+const SPECIAL_DOCS: &[(&str, &str)] = &[
+    ("abs(number)->number", "magnitude"),
+    ("array_slice(anyarray,int4,int4)->anyarray", "array[from:to]"),
+    ("ceil(number)->number", "next integer above; also ceiling"),
+    ("clock_timestamp()->timestamptz", "the time of the call"),
+    ("coalesce(any...)->any", "first argument that is not NULL"),
+    (
+        "current_date->date",
+        "day of the transaction's start; also current_timestamp, localtimestamp, localtime",
+    ),
+    ("date_part(text,time)->float8", "a part of a date, time or interval"),
+    ("extract(field FROM time)->numeric", "a part of a date, time or interval"),
+    ("floor(number)->number", "next integer below"),
+    ("gen_random_uuid()->uuid", "a random uuid; not in views"),
+    ("greatest(any...)->any", "greatest argument, NULLs left out"),
+    ("least(any...)->any", "least argument, NULLs left out"),
+    ("mod(number,number)->number", "remainder"),
+    ("now()->timestamptz", "start of the transaction; also transaction_timestamp, statement_timestamp"),
+    ("nullif(any,any)->any", "NULL if both are equal, else the first"),
+    ("pg_typeof(any)->text", "name of a type"),
+    ("random()->float8", "from 0 to 1; not in views"),
+    ("round(number,int4)->numeric", "rounded, without the second argument to an integer"),
+    ("sign(number)->number", "-1, 0 or 1"),
+    ("trunc(number,int4)->numeric", "cut, without the second argument to an integer"),
 ];
+
+/// Every function and operator with its types, as a table for the documentation.
+pub fn documentation() -> String {
+    let shown = |t: &str| match t {
+        "ts" => "timestamp".to_string(),
+        "tstz" => "timestamptz".to_string(),
+        t => t.strip_prefix('_').map_or(t.to_string(), |e| format!("{e}[]")),
+    };
+    let mut rows: Vec<(bool, String, String, &str)> = Vec::new();
+    let specs = all_specs().map(|(spec, _, about)| (*spec, *about));
+    for (spec, about) in specs.chain(SPECIAL_DOCS.iter().copied()) {
+        let (call, result) = spec.split_once("->").filter(|(c, _)| !c.is_empty()).unwrap_or_else(|| {
+            // Operators such as -> begin with what separates the result.
+            let at = spec.rfind(")->").map_or(spec.len(), |i| i + 1);
+            (&spec[..at], spec.get(at + 2..).unwrap_or(""))
+        });
+        let (call, result) = match spec.rfind(")->") {
+            Some(at) => (&spec[..=at], &spec[at + 3..]),
+            None => (call, result),
+        };
+        let text = match call.split_once('(') {
+            Some((name, args)) => {
+                let args = args.trim_end_matches(')');
+                let (args, more) = args.strip_suffix("...").map_or((args, ""), |a| (a, " …"));
+                let args: Vec<String> = args.split(',').filter(|a| !a.is_empty()).map(shown).collect();
+                if is_operator(name) && args.len() == 2 {
+                    format!("{} {name} {}", args[0], args[1])
+                } else {
+                    format!("{name}({}{more})", args.join(", "))
+                }
+            }
+            None => call.to_string(),
+        };
+        rows.push((!is_operator(call), text, shown(result), about));
+    }
+    rows.sort();
+    rows.dedup_by(|a, b| a.1 == b.1);
+    let mut out = String::from("| function or operator | result | what it gives |\n|---|---|---|\n");
+    for (_, text, result, about) in rows {
+        let text = text.replace('|', "\\|");
+        out.push_str(&format!("| `{text}` | {result} | {about} |\n"));
+    }
+    out
+}
 
 #[cfg(test)]
 mod tests {
@@ -378,8 +423,8 @@ mod tests {
 
     #[test]
     fn every_specification_is_well_formed() {
-        for (spec, build) in SPECS {
-            parse_spec(spec, *build);
+        for (spec, build, about) in all_specs() {
+            parse_spec(spec, *build, about);
         }
         assert!(exists("substr") && exists("coalesce") && exists("+") && !exists("nosuch"));
     }
@@ -392,5 +437,31 @@ mod tests {
         assert_eq!(choose(all, &[None, Some(PgType::TIMESTAMP)]).unwrap().result, PgType::TIMESTAMP);
         assert!(choose(overloads("lower").unwrap(), &[Some(PgType::INT4)]).is_none());
         assert!(choose(overloads("substring").unwrap(), &[None, Some(PgType::INT4)]).is_some());
+    }
+
+    /// `FRESHET_DOCS=update` writes the table into the document.
+    #[test]
+    fn the_documentation_lists_every_function() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/sql.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (begin, end) = ("<!-- functions: begin -->\n", "<!-- functions: end -->\n");
+        let (head, rest) = text.split_once(begin).expect("a mark where the functions begin");
+        let (_, tail) = rest.split_once(end).expect("a mark where the functions end");
+        let wanted = format!("{head}{begin}\n{}\n{end}{tail}", documentation());
+        if std::env::var_os("FRESHET_DOCS").is_some_and(|v| v == "update") {
+            std::fs::write(path, wanted).unwrap();
+        } else {
+            assert!(
+                text == wanted,
+                "docs/sql.md is not what the registry gives: run with FRESHET_DOCS=update"
+            );
+        }
+    }
+
+    #[test]
+    fn every_function_says_what_it_gives() {
+        for (spec, _, about) in all_specs() {
+            assert!(!about.is_empty(), "{spec}");
+        }
     }
 }

@@ -207,56 +207,6 @@ pub fn byte_length(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<Columnar
     from_array(Arc::new(out), scalar)
 }
 
-/// substring(text from pattern): the first parenthesised part of the match, or the whole match.
-pub fn substring_regex(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let pattern_args = ScalarFunctionArgs { args: args.args.clone(), ..args.clone() };
-    let (arrays, scalar) = as_arrays(&pattern_args)?;
-    let matches =
-        arrow::compute::regexp_match(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>(), None)
-            .map_err(|e| {
-                df_error(Error::new(ErrorKind::InvalidRegex, format!("invalid regular expression: {e}")))
-            })?;
-    let lists = matches.as_list::<i32>();
-    let out: StringArray = (0..lists.len())
-        .map(|row| {
-            if lists.is_null(row) {
-                return None;
-            }
-            let list = lists.value(row);
-            let groups = list.as_string::<i32>();
-            (!groups.is_empty() && groups.is_valid(0)).then(|| groups.value(0).to_string())
-        })
-        .collect();
-    from_array(Arc::new(out), scalar)
-}
-
-fn map_text(args: &ScalarFunctionArgs, f: impl Fn(&str) -> String) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let out: StringArray = arrays[0].as_string::<i32>().iter().map(|v| v.map(&f)).collect();
-    from_array(Arc::new(out), scalar)
-}
-
-/// quote_ident(text).
-pub fn quote_ident(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    map_text(args, |v| {
-        let plain = v.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && v.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if plain { v.to_string() } else { format!("\"{}\"", v.replace('"', "\"\"")) }
-    })
-}
-
-/// quote_literal(text).
-pub fn quote_literal(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    map_text(args, |v| {
-        let quoted = v.replace('\'', "''");
-        if quoted.contains('\\') {
-            format!("E'{}'", quoted.replace('\\', "\\\\"))
-        } else {
-            format!("'{quoted}'")
-        }
-    })
-}
-
 fn power_domain(message: &str) -> Error {
     Error::new(ErrorKind::InvalidPower, message)
 }

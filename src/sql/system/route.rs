@@ -5,15 +5,14 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr, TableFactor,
-    UnaryOperator, Value, Visit, Visitor,
-};
+use sqlparser::ast::{BinaryOperator, Expr, FunctionArguments, Query, SetExpr, TableFactor, Visit, Visitor};
 
 use super::bind::{fold, split_name};
 use super::functions::{is_keyword_function, is_system_function};
 use crate::catalog::Catalog;
 use crate::catalog::system::{find, is_system_schema};
+use crate::sql::functions::registry::overloads;
+use crate::sql::functions::sets;
 
 /// What a query names.
 #[derive(Default)]
@@ -39,11 +38,11 @@ impl Visitor for Names {
             TableFactor::Table { name, args: None, .. } => self.relations.push(split_name(name)),
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 let (schema, name) = split_name(name);
-                let known = name == "generate_series" && has_constant_arguments(factor);
+                // The query engine streams, can be cancelled, and knows more types.
+                let known = sets::columns(&name).is_some();
                 self.special |=
                     schema.is_some_and(|s| is_system_schema(&s)) || (is_system_function(&name) && !known);
             }
-            TableFactor::UNNEST { .. } => self.special = true,
             _ => {}
         }
         ControlFlow::Continue(())
@@ -57,12 +56,19 @@ impl Visitor for Names {
                 self.special |= schema.is_some_and(|s| is_system_schema(&s))
                     || array
                     // The binder knows types better than values do.
-                    || (is_system_function(&name) && name != "pg_typeof");
+                    || (is_system_function(&name) && !binder_knows(&name) && sets::columns(&name).is_none());
             }
             Expr::Identifier(name) if name.quote_style.is_none() => {
                 let name = fold(name);
                 self.special |= is_keyword_function(&name)
-                    && !matches!(name.as_str(), "current_timestamp" | "current_date");
+                    && !matches!(
+                        name.as_str(),
+                        "current_timestamp"
+                            | "current_date"
+                            | "localtimestamp"
+                            | "localtime"
+                            | "current_time"
+                    );
             }
             Expr::Cast { data_type, .. } => {
                 let text = data_type.to_string().to_lowercase();
@@ -77,6 +83,11 @@ impl Visitor for Names {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Functions that the binder has with all their types.
+fn binder_knows(name: &str) -> bool {
+    name == "pg_typeof" || overloads(name).is_some()
 }
 
 /// Whether a query makes one row of nothing, so that its answer takes no time (`SELECT current_setting('x')`).
@@ -111,20 +122,6 @@ impl Visitor for Queries {
         }
         ControlFlow::Continue(())
     }
-}
-
-/// A series between constants is the query engine's: it can be long, and there it streams and can be cancelled.
-fn has_constant_arguments(factor: &TableFactor) -> bool {
-    let args = match factor {
-        TableFactor::Table { args: Some(args), .. } => &args.args,
-        TableFactor::Function { args, .. } => args,
-        _ => return false,
-    };
-    args.iter().all(|a| {
-        let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = a else { return false };
-        let e = if let Expr::UnaryOp { op: UnaryOperator::Minus, expr } = e { expr } else { e };
-        matches!(e, Expr::Value(v) if !matches!(v.value, Value::Placeholder(_)))
-    })
 }
 
 /// Whether the evaluator answers a query: all relations it names are the system's (an unqualified name that is no

@@ -3,9 +3,13 @@
 //! Boundary: values only. Words are equal exactly when the values are (floats are normalised); ordered words
 //! compare like the values.
 
-use arrow::array::{Array, ArrayData, ArrayRef, AsArray, BooleanArray, make_array};
+use arrow::array::{
+    Array, ArrayData, ArrayRef, AsArray, BooleanArray, Int64Array, TimestampMicrosecondArray, make_array,
+};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, IntervalUnit};
+use arrow::datatypes::{
+    ArrowNativeType, DataType, Int64Type, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+};
 
 use crate::error::Result;
 
@@ -58,6 +62,11 @@ fn scalars<T: arrow::datatypes::ArrowNativeType>(array: &dyn Array) -> ScalarBuf
     ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
 }
 
+/// Values of eight bytes as words.
+fn same_bits<T: ArrowNativeType>(values: &ScalarBuffer<T>) -> ScalarBuffer<u64> {
+    ScalarBuffer::new(values.inner().clone(), 0, values.len())
+}
+
 /// The values of a column as words (without copying for most 64-bit types); what stands at a NULL is arbitrary.
 pub fn words_of(array: &dyn Array, kind: WordKind) -> ScalarBuffer<u64> {
     match kind {
@@ -65,7 +74,14 @@ pub fn words_of(array: &dyn Array, kind: WordKind) -> ScalarBuffer<u64> {
         WordKind::B1 => scalars::<u8>(array).iter().map(|v| u64::from(*v)).collect(),
         WordKind::B2 => scalars::<u16>(array).iter().map(|v| u64::from(*v)).collect(),
         WordKind::B4 => scalars::<u32>(array).iter().map(|v| u64::from(*v)).collect(),
-        WordKind::B8 => scalars::<u64>(array),
+        // The usual types without the detour, which allocates: small epochs come through here often.
+        WordKind::B8 => match array.data_type() {
+            DataType::Int64 => same_bits(array.as_primitive::<Int64Type>().values()),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                same_bits(array.as_primitive::<TimestampMicrosecondType>().values())
+            }
+            _ => scalars::<u64>(array),
+        },
         WordKind::F4 => scalars::<f32>(array)
             .iter()
             .map(|v| u64::from((if v.is_nan() { f32::NAN } else { *v + 0.0 }).to_bits()))
@@ -85,6 +101,18 @@ pub fn column_of(
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef> {
     let len = words.len();
+    match t {
+        DataType::Int64 => {
+            let values = ScalarBuffer::new(Buffer::from_vec(words), 0, len);
+            return Ok(std::sync::Arc::new(Int64Array::try_new(values, nulls)?));
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let values = ScalarBuffer::new(Buffer::from_vec(words), 0, len);
+            let times = TimestampMicrosecondArray::try_new(values, nulls)?;
+            return Ok(std::sync::Arc::new(times.with_data_type(t.clone())));
+        }
+        _ => {}
+    }
     let buffer = match kind {
         WordKind::Bool => {
             let values = words.iter().map(|w| *w != 0).collect();

@@ -26,7 +26,7 @@ use arrow::array::timezone::Tz;
 
 use crate::time::EventTime;
 
-/// Field metadata key: how a numeric column is displayed: [`NUMERIC_DIV`], [`NUMERIC_VAR`], [`NUMERIC_DEV`] or
+/// Field metadata key: how a numeric column is displayed, [`NUMERIC_DIV`], [`NUMERIC_VAR`], [`NUMERIC_DEV`] or
 /// [`NUMERIC_TRIM`].
 pub const NUMERIC_KEY: &str = "pg.numeric";
 /// The column is the result of a division: it prints with PostgreSQL's scale of a quotient.

@@ -29,9 +29,10 @@ pub(crate) fn write_i128(value: i128, scale: i8, display: NumericDisplay, out: &
     let (mut scale, mut v2) = (scale, v);
     match display {
         NumericDisplay::Variance | NumericDisplay::Deviation if v == 0 => (v2, scale) = (0, 0),
-        NumericDisplay::Division if scale > 0 => (v2, scale) = quotient_digits(v, scale),
-        NumericDisplay::Variance if scale > 0 => (v2, scale) = round_quotient(v, scale, 4),
-        NumericDisplay::Deviation if scale > 0 => (v2, scale) = round_quotient(v, scale, 2),
+        NumericDisplay::Division | NumericDisplay::Variance if scale > 0 => {
+            (v2, scale) = quotient_digits(v, scale, 4);
+        }
+        NumericDisplay::Deviation if scale > 0 => (v2, scale) = quotient_digits(v, scale, 2),
         _ => {}
     }
     v = v2;
@@ -101,25 +102,24 @@ fn write_point(negative: bool, digits: &[u8], scale: i8, display: NumericDisplay
     out.extend_from_slice(&fraction[..keep]);
 }
 
-/// Digits after the point that PostgreSQL's `select_div_scale` gives a result of this magnitude: 16 significant ones
-/// counted in base-10000 digits. `digits` of the value make one of these: four, or two when its square counts.
-fn expected_digits(v: u128, one: u128, digits: u32) -> i8 {
-    let whole = v / one;
-    if whole == 0 {
-        return 20;
-    }
-    let weight = (whole.ilog10() / digits) as i8;
-    // PostgreSQL estimates from the first digits alone, so that 1 / 1 counts as below one.
-    let power = whole == 10u128.pow(u32::from(weight.unsigned_abs()) * digits) && v.is_multiple_of(one);
-    let weight = if power { weight - 1 } else { weight };
-    (16 - 4 * weight).max(0)
-}
-
-/// The digits of a quotient without the zeros that only fill its column's scale: the division has rounded it
-/// already, to the expected digits or, if the operands made PostgreSQL take a group more, to four further ones.
-fn quotient_digits(v: u128, scale: i8) -> (u128, i8) {
+/// The digits of a quotient without the zeros that only fill its column's scale.
+///
+/// A division gives its result 16 significant digits as PostgreSQL's `select_div_scale` counts them, in groups of
+/// four after the point, and the column keeps 20: digits beyond the expected number are zero unless the operands
+/// made PostgreSQL take a group more. `group` digits of the value make a group: four, or two where the square of the
+/// value counts.
+fn quotient_digits(v: u128, scale: i8, group: u32) -> (u128, i8) {
     let one = 10u128.pow(scale.unsigned_abs().min(38).into());
-    let mut wanted = expected_digits(v, one, 4);
+    let whole = v / one;
+    let mut wanted = if whole == 0 {
+        20
+    } else {
+        let weight = (whole.ilog10() / group) as i8;
+        // PostgreSQL estimates from the first digits alone, so that 1 / 1 counts as below one.
+        let power = whole == 10u128.pow(u32::from(weight.unsigned_abs()) * group) && v.is_multiple_of(one);
+        let weight = if power { weight - 1 } else { weight };
+        (16 - 4 * weight).max(0)
+    };
     while wanted < scale {
         let cut = 10u128.pow((scale - wanted).unsigned_abs().into());
         if v.is_multiple_of(cut) {
@@ -128,17 +128,6 @@ fn quotient_digits(v: u128, scale: i8) -> (u128, i8) {
         wanted += if wanted % 4 == 0 { 4 } else { 1 };
     }
     (v, scale)
-}
-
-/// Rounds (half away from zero) to the expected digits, at most the scale at hand.
-fn round_quotient(v: u128, scale: i8, digits: u32) -> (u128, i8) {
-    let one = 10u128.pow(scale.unsigned_abs().min(38).into());
-    let wanted = expected_digits(v, one, digits);
-    if wanted >= scale {
-        return (v, scale);
-    }
-    let cut = 10u128.pow((scale - wanted).unsigned_abs().into());
-    ((v + cut / 2) / cut, wanted)
 }
 
 /// A numeric literal taken apart: digits before and after the point, and the exponent.

@@ -30,7 +30,7 @@ fn calls() -> Vec<AggregateCall> {
     let numeric = DataType::Decimal128(38, 20);
     let distinct = |c: AggregateCall| AggregateCall { distinct: true, ..c };
     let filtered = |c: AggregateCall| AggregateCall { filter: Some(6), ..c };
-    let pairs = |kind, t| AggregateCall { more: vec![2], ..call(K::Pairs(kind), Some(4), t) };
+    let pairs = |kind, t| AggregateCall { more: vec![4], ..call(K::Pairs(kind), Some(4), t) };
     let nulls_first = Order { descending: true, nulls_first: true };
     let mut least = by(ordered(Ordered::First, &[5, 2], DataType::Utf8), 1, Order::ASCENDING);
     least.shape.skips_null = vec![1];
@@ -53,6 +53,7 @@ fn calls() -> Vec<AggregateCall> {
         at(ordered(Ordered::Continuous, &[4], DataType::Float64), 0.3),
         at(by(ordered(Ordered::Discrete, &[2], DataType::Int32), 0, Order::DESCENDING), 0.7),
         pairs(Pairs::Count, DataType::Int64),
+        pairs(Pairs::Slope, DataType::Float64),
     ]
 }
 
@@ -205,5 +206,5 @@ fn a_null_key_of_an_object_is_an_error_until_it_goes() {
     assert_eq!((out.rows.len(), out.errors.len()), (0, 1));
     op.absorb(0, batch(&[(row(None, 2), -1)]), &mut Output::default()).unwrap();
     let out = close(&mut op);
-    assert_eq!((shown(&out).as_str(), out.errors.len()), ("+1 1 {\"a\": 1}", 1));
+    assert_eq!((shown(&out).as_str(), out.errors.len()), ("+1 1 \"{\"a\": 1}\"", 1));
 }
