@@ -9,7 +9,9 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, GroupingSet, LogicalPlan, Projection, Union};
+use datafusion::logical_expr::{
+    Aggregate, ColumnarValue, Expr, ExprSchemable, GroupingSet, LogicalPlan, Projection, ScalarFunctionArgs, Union,
+};
 
 use super::provider::aggregate;
 use super::resolve::{Resolver, to_arrow};
