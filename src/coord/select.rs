@@ -11,7 +11,7 @@ use arrow::array::{AsArray, RecordBatch};
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 
-use crate::catalog::{ObjectBody, ObjectId};
+use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
 use crate::coord::session::{Parsed, Session};
 use crate::coord::transaction::Snapshot;
@@ -114,7 +114,7 @@ impl Session {
                     Bound::Dml(_) => Err(Error::internal("a query bound as DML")),
                 }
             }
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
                 let prepared = self.bound(parsed, given)?;
                 match &prepared.bound {
                     Bound::Dml(dml) => Ok(Description {
@@ -228,8 +228,9 @@ impl Session {
         for id in transaction.written() {
             let below = snapshot.world.relations.get(&id);
             let rows = transaction.overlay(id, below.map(|r| &**r), epoch)?;
-            let Some(schema) = rows.first().map(|b| b.schema()).or_else(|| below.map(|r| r.schema().clone()))
-            else {
+            let defined = transaction.own_definition(id).map(Object::arrow_schema);
+            let schema = defined.or_else(|| rows.first().map(|b| b.schema()));
+            let Some(schema) = schema.or_else(|| below.map(|r| r.schema().clone())) else {
                 continue;
             };
             let relation = Relation::new("transaction", schema.clone(), Vec::new(), 1);

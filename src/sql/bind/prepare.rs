@@ -276,6 +276,10 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             let any = Expr::Nested(Box::new(any));
             if *negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) } } else { any }
         }
+        Expr::Function(f) if f.name.0.len() == 1 => {
+            unwrap_regclass(f);
+            return Ok(None);
+        }
         Expr::Function(f) if f.name.0.len() == 2 => {
             let schema = f.name.0[0].as_ident().map(fold).unwrap_or_default();
             if schema != "pg_catalog" {
@@ -285,10 +289,25 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
                 ));
             }
             f.name.0.remove(0);
+            unwrap_regclass(f);
             return Ok(None);
         }
         _ => return Ok(None),
     }))
+}
+
+/// `nextval('s'::regclass)` means `nextval('s')`.
+fn unwrap_regclass(f: &mut ast::Function) {
+    let [ObjectNamePart::Identifier(name)] = f.name.0.as_slice() else { return };
+    if !super::sequences::FUNCTIONS.contains(&fold(name).as_str()) {
+        return;
+    }
+    if let FunctionArguments::List(list) = &mut f.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))) = list.args.first_mut()
+        && let Expr::Cast { expr, data_type: DataType::Regclass, .. } = arg
+    {
+        *arg = (**expr).clone();
+    }
 }
 
 fn row_comparison(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Result<Expr> {

@@ -28,6 +28,7 @@ fn object(catalog: &mut Catalog, name: &str, columns: Vec<Column>, body: ObjectB
         ddl: String::new(),
         search_path: Vec::new(),
         comment: None,
+        seen: Vec::new(),
     };
     catalog.insert(object).unwrap();
     id
@@ -35,8 +36,13 @@ fn object(catalog: &mut Catalog, name: &str, columns: Vec<Column>, body: ObjectB
 
 fn catalog() -> Catalog {
     let mut c = Catalog::new();
-    let table =
-        || ObjectBody::Table { primary_key: vec![0], append_only: false, watermark: None, checks: vec![] };
+    let table = || ObjectBody::Table {
+        primary_key: vec![0],
+        append_only: false,
+        watermark: None,
+        checks: vec![],
+        options: Default::default(),
+    };
     let mut qty = Column::new("qty", PgType::INT4);
     qty.default = Some("1 + 1".into());
     let mut total = Column::new("total", PgType::numeric(12, 2));

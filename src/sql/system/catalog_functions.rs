@@ -130,6 +130,14 @@ fn constraintdef(run: &Run<'_>, args: &[Value]) -> Answer {
             primary_key.iter().filter_map(|c| table.columns.get(*c)).map(|c| quote_ident(&c.name)).collect();
         return Ok(format!("PRIMARY KEY ({})", columns.join(", ")).into());
     }
+    if let Some(index) = object(run, wanted)
+        && let ObjectBody::Index { on, columns, constraint: true, .. } = &index.body
+        && let Some(table) = run.context.catalog.get(*on)
+    {
+        let columns: Vec<String> =
+            columns.iter().filter_map(|c| table.columns.get(*c)).map(|c| quote_ident(&c.name)).collect();
+        return Ok(format!("UNIQUE ({})", columns.join(", ")).into());
+    }
     if oids::is_check(wanted) {
         for object in run.context.catalog.objects() {
             if let ObjectBody::Table { checks, .. } = &object.body

@@ -22,6 +22,8 @@ struct Names {
     relations: Vec<(Option<String>, String)>,
     /// Something that only the evaluator knows.
     special: bool,
+    /// Functions of sequences, which it does not know.
+    sequences: bool,
 }
 
 impl Visitor for Names {
@@ -53,6 +55,7 @@ impl Visitor for Names {
         match expr {
             Expr::Function(f) => {
                 let (schema, name) = split_name(&f.name);
+                self.sequences |= matches!(name.as_str(), "nextval" | "currval" | "setval" | "lastval");
                 let array = name == "array" && matches!(f.args, FunctionArguments::Subquery(_));
                 self.special |= schema.is_some_and(|s| is_system_schema(&s))
                     || array
@@ -99,7 +102,10 @@ fn has_constant_arguments(factor: &TableFactor) -> bool {
 pub fn is_catalog_query(query: &Query, catalog: &Catalog, search_path: &[String]) -> bool {
     let mut names = Names::default();
     let _ = stacker::maybe_grow(super::STACK_LEFT, super::STACK, || query.visit(&mut names));
-    let Names { ctes, relations, special } = names;
+    let Names { ctes, relations, special, sequences } = names;
+    if sequences {
+        return false;
+    }
     let mut any = false;
     for (schema, name) in relations {
         match schema {
