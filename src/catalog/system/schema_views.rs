@@ -291,7 +291,7 @@ fn columns(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(COLUMN_COLUMNS);
     for (o, _) in standard(state) {
         let updatable = matches!(o.body, ObjectBody::Table { append_only: false, .. });
-        for (i, c) in o.columns.iter().enumerate() {
+        for (i, c) in o.live_columns() {
             let nullable = c.nullable && !is_key_column(o, i);
             push_column(table, state, &o.schema, &o.name, i, c, nullable, updatable);
         }
