@@ -390,6 +390,17 @@ impl Object {
         }
     }
 
+    /// How an error message names it: functions with the types of their arguments.
+    pub fn described(&self) -> String {
+        match &self.body {
+            ObjectBody::Function(f) => {
+                let types: Vec<String> = f.args.iter().map(|(_, oid)| PgType::of(*oid).sql_name()).collect();
+                format!("{}({})", self.name, types.join(","))
+            }
+            _ => self.name.clone(),
+        }
+    }
+
     /// Under what it is found: functions do not share the names of relations.
     fn key(&self) -> (String, String) {
         let name = match self.body {

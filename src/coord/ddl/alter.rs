@@ -594,6 +594,12 @@ impl Definer<'_> {
         let at = position(&object.columns, name).ok_or_else(|| no_column(object, name))?;
         let column = &object.columns[at];
         let refused = |what: String| Err(Error::new(ErrorKind::ObjectNotInState, what));
+        if crate::coord::sequence::bounds(column.type_oid).is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidParameter,
+                "identity column type must be smallint, integer, or bigint",
+            ));
+        }
         if column.nullable {
             return refused(format!(
                 "column \"{name}\" of relation \"{}\" must be declared NOT NULL before identity can be added",

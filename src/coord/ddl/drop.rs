@@ -45,7 +45,7 @@ impl Definer<'_> {
                 None => {
                     let what = stmt.kind.keyword().to_lowercase();
                     if stmt.kind == ObjectKind::Function {
-                        let message = format!("could not find a function named \"{}\"", name.name);
+                        let message = format!("function {}() does not exist", name.name);
                         return Err(Error::new(ErrorKind::UndefinedFunction, message));
                     }
                     return Err(Error::new(
@@ -215,20 +215,20 @@ impl Definer<'_> {
                     format!(
                         "cannot drop {} {} because other objects depend on it",
                         object.kind_name(),
-                        object.name
+                        object.described()
                     ),
                 )
                 .with_detail(format!(
                     "{} {} depends on {} {}",
                     dependent.kind_name(),
-                    dependent.name,
+                    dependent.described(),
                     object.kind_name(),
-                    object.name
+                    object.described()
                 ))
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
             }
             if self.catalog.get(dependent.id).is_some() {
-                let message = format!("drop cascades to {} {}", dependent.kind_name(), dependent.name);
+                let message = format!("drop cascades to {} {}", dependent.kind_name(), dependent.described());
                 self.notices.push(Error::new(ErrorKind::DependentObjects, message));
                 self.drop_tree(&dependent, cascade)?;
             }

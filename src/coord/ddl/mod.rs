@@ -225,6 +225,10 @@ impl Definer<'_> {
 /// The object a name means along a search path.
 pub fn find(catalog: &Catalog, search_path: &[String], name: &Name) -> Option<Arc<Object>> {
     match &name.schema {
+        Some(schema) if schema == "pg_temp" => {
+            let temporary = search_path.iter().find(|s| is_temporary(s));
+            temporary.and_then(|s| catalog.find(s, &name.name)).cloned()
+        }
         Some(schema) => catalog.find(schema, &name.name).cloned(),
         None => search_path.iter().find_map(|s| catalog.find(s, &name.name)).cloned(),
     }

@@ -160,6 +160,17 @@ impl Definer<'_> {
         def: &ColumnDef,
     ) -> Result<()> {
         let serial = serial_type(&def.data_type).filter(|_| def.identity.is_none());
+        for (taken, what) in [(&def.default, "default"), (&def.generated, "generation expression")] {
+            if taken.is_some() && def.identity.is_some() {
+                return Err(Error::new(
+                    ErrorKind::Syntax,
+                    format!(
+                        "both {what} and identity specified for column \"{}\" of table \"{table}\"",
+                        def.name
+                    ),
+                ));
+            }
+        }
         let usage = match (&def.identity, serial) {
             (Some(identity), _) if identity.always => SequenceUse::Always,
             (Some(_), _) => SequenceUse::ByDefault,

@@ -132,9 +132,8 @@ impl Inliner<'_> {
         if values.len() != spec.args.len() {
             return Err(Error::new(
                 ErrorKind::UndefinedFunction,
-                format!("function {} with {} arguments does not exist", object.name, values.len()),
-            )
-            .with_hint(format!("It has {} arguments.", spec.args.len())));
+                format!("function {} does not exist with {} arguments", object.described(), values.len()),
+            ));
         }
         let values = values
             .into_iter()

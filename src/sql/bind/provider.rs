@@ -163,6 +163,9 @@ impl<'a> Provider<'a> {
         let scope = self.scopes.lock().last().cloned();
         let path = scope.as_ref().map_or(&self.context.search_path, |o| &o.search_path);
         let schemas: Vec<&str> = match name.schema() {
+            Some("pg_temp") => {
+                path.iter().map(String::as_str).filter(|s| s.starts_with("pg_temp_")).collect()
+            }
             Some(s) => vec![s],
             None => path.iter().map(String::as_str).collect(),
         };

@@ -7,12 +7,62 @@ use sqlparser::tokenizer::{Token, Whitespace};
 
 use super::{Grammar, audit, lexer, normalize};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::statement::{Dml, Merge, MergeAction, MergeClause, Overriding, Statement};
+use crate::sql::statement::{
+    CreateTable, Dml, Merge, MergeAction, MergeClause, Name, Options, Overriding, SqlQuery, Statement,
+};
 
 impl Grammar<'_> {
     /// SELECT, or SELECT … INTO, which is CREATE TABLE AS.
     pub(super) fn select(&mut self) -> Result<Statement> {
-        Ok(Statement::Query(self.query_with_locks()?.ast))
+        if !self.selects_into() {
+            return Ok(Statement::Query(self.query_with_locks()?.ast));
+        }
+        let from = self.position();
+        let mut ast = self.native(|p| p.parse_query())?;
+        normalize::query(&mut ast);
+        let into = match ast.body.as_mut() {
+            ast::SetExpr::Select(select) => select.into.take(),
+            _ => None,
+        };
+        audit::query(&ast).map_err(|refusal| self.refused(refusal))?;
+        let Some(ast::SelectInto { temporary, unlogged: false, table: _, name }) = into else {
+            return self.unsupported("this form of SELECT INTO", "Use CREATE TABLE … AS.");
+        };
+        let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(super::fold).collect();
+        let mut parts = parts.into_iter().rev();
+        let name =
+            Name { name: parts.next().unwrap_or_default(), schema: parts.next(), database: parts.next() };
+        let query = Some(SqlQuery { ast, text: self.text_since(from) });
+        Ok(Statement::CreateTable(Box::new(CreateTable {
+            if_not_exists: false,
+            temporary,
+            name,
+            columns: Vec::new(),
+            column_names: Vec::new(),
+            constraints: Vec::new(),
+            watermark: None,
+            append_only: false,
+            options: Options::default(),
+            format: None,
+            query,
+            with_no_data: false,
+            likes: Vec::new(),
+            on_commit: None,
+        })))
+    }
+
+    /// Whether INTO stands outside all parentheses of the query that begins here.
+    fn selects_into(&self) -> bool {
+        let mut depth = 0_usize;
+        for token in &self.source.tokens[self.position()..self.end] {
+            match &token.token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                _ if depth == 0 && lexer::is_word(Some(token), &["into"]) => return true,
+                _ => {}
+            }
+        }
+        false
     }
 
     /// WITH … before a query or before INSERT, UPDATE, DELETE, MERGE.

@@ -308,13 +308,6 @@ impl Grammar<'_> {
         } else {
             return Ok(false);
         }
-        if column.default.is_some() && column.identity.is_some() {
-            return Err(Error::new(
-                ErrorKind::Syntax,
-                format!("both default and identity specified for column \"{}\"", column.name),
-            )
-            .with_position(position));
-        }
         if column.default.is_some() && column.generated.is_some() {
             return Err(Error::new(
                 ErrorKind::Syntax,
@@ -332,14 +325,6 @@ impl Grammar<'_> {
             return Err(Error::new(ErrorKind::Syntax, message).with_position(position));
         }
         column.not_null = true;
-        for (taken, what) in
-            [(column.default.is_some(), "default"), (column.generated.is_some(), "generation expression")]
-        {
-            if taken {
-                let message = format!("both {what} and identity specified for column \"{}\"", column.name);
-                return Err(Error::new(ErrorKind::Syntax, message).with_position(position));
-            }
-        }
         Ok(true)
     }
 

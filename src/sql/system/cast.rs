@@ -12,8 +12,7 @@ use super::coerce::{is_integer, is_reg, is_text};
 use super::output;
 use crate::catalog::ObjectId;
 use crate::catalog::system::{
-    OWNER, Value, find, oids, procedure_name, procedures_named, quote_ident, relations,
-    types,
+    OWNER, Value, find, oids, procedure_name, procedures_named, quote_ident, relations, types,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{TextFormatter, TextOptions, parse_text};

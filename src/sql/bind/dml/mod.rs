@@ -4,6 +4,7 @@
 
 mod change;
 mod conflict;
+mod locks;
 mod merge;
 
 use std::ops::Range;
@@ -16,6 +17,7 @@ use sqlparser::ast::{
 };
 
 pub use conflict::{BoundConflict, ConflictUpdate};
+pub use locks::bind_locks;
 pub use merge::{BoundMerge, MergeDo, MergeStep};
 
 use super::{BindContext, Binder, OutputColumn, errors, prepare, sequences, substitute_params};
@@ -210,6 +212,10 @@ fn find(name: &ast::ObjectName, context: &BindContext) -> Result<Arc<Object>> {
         }
     };
     let found = match schema {
+        Some("pg_temp") => {
+            let temporary = context.search_path.iter().find(|s| s.starts_with("pg_temp_"));
+            temporary.and_then(|s| context.catalog.find(s, table))
+        }
         Some(s) => context.catalog.find(s, table),
         None => context.search_path.iter().find_map(|s| context.catalog.find(s, table)),
     };
