@@ -58,6 +58,30 @@ const QUERIES: &[(&str, &str)] = &[
          GROUP BY Q.category",
     ),
     (
+        "q5",
+        "SELECT AuctionBids.auction, AuctionBids.num FROM
+           (SELECT auction, count(*) AS num, window_start AS starttime, window_end AS endtime
+            FROM HOP(bid, date_time, INTERVAL '2 seconds', INTERVAL '10 seconds')
+            GROUP BY auction, window_start, window_end) AS AuctionBids
+         JOIN
+           (SELECT max(CountBids.num) AS maxn, CountBids.starttime, CountBids.endtime FROM
+              (SELECT count(*) AS num, window_start AS starttime, window_end AS endtime
+               FROM HOP(bid, date_time, INTERVAL '2 seconds', INTERVAL '10 seconds')
+               GROUP BY auction, window_start, window_end) AS CountBids
+            GROUP BY CountBids.starttime, CountBids.endtime) AS MaxBids
+         ON AuctionBids.starttime = MaxBids.starttime AND AuctionBids.endtime = MaxBids.endtime
+           AND AuctionBids.num >= MaxBids.maxn",
+    ),
+    (
+        "q7",
+        "SELECT B.auction, B.price, B.bidder, B.date_time, B.extra
+         FROM bid B
+         JOIN (SELECT max(price) AS maxprice, window_end AS date_time
+               FROM TUMBLE(bid, date_time, INTERVAL '10 seconds') GROUP BY window_start, window_end) B1
+         ON B.price = B1.maxprice
+         WHERE B.date_time BETWEEN B1.date_time - INTERVAL '10 seconds' AND B1.date_time",
+    ),
+    (
         "q8",
         "SELECT P.id, P.name, P.starttime FROM
            (SELECT id, name, window_start AS starttime, window_end AS endtime
@@ -83,6 +107,49 @@ const QUERIES: &[(&str, &str)] = &[
         "SELECT bidder, count(*) AS bid_count, window_start AS starttime, window_end AS endtime
          FROM TUMBLE(bid, date_time, INTERVAL '10 seconds') GROUP BY bidder, window_start, window_end",
     ),
+    // The user-defined function count_char is what its two lengths say.
+    (
+        "q14",
+        "SELECT auction, bidder, 0.908 * price AS price,
+           CASE WHEN extract(hour FROM date_time) >= 8 AND extract(hour FROM date_time) <= 18 THEN 'dayTime'
+                WHEN extract(hour FROM date_time) <= 6 OR extract(hour FROM date_time) >= 20 THEN 'nightTime'
+                ELSE 'otherTime' END AS bidTimeType,
+           date_time, extra, length(extra) - length(replace(extra, 'c', '')) AS c_counts
+         FROM bid WHERE 0.908 * price > 1000000 AND 0.908 * price < 50000000",
+    ),
+    (
+        "q15",
+        "SELECT to_char(date_time, 'YYYY-MM-DD') AS day, count(*) AS total_bids,
+           count(*) FILTER (WHERE price < 10000) AS rank1_bids,
+           count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
+           count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
+           count(DISTINCT bidder) AS total_bidders,
+           count(DISTINCT bidder) FILTER (WHERE price < 10000) AS rank1_bidders,
+           count(DISTINCT bidder) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bidders,
+           count(DISTINCT bidder) FILTER (WHERE price >= 1000000) AS rank3_bidders,
+           count(DISTINCT auction) AS total_auctions,
+           count(DISTINCT auction) FILTER (WHERE price < 10000) AS rank1_auctions,
+           count(DISTINCT auction) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_auctions,
+           count(DISTINCT auction) FILTER (WHERE price >= 1000000) AS rank3_auctions
+         FROM bid GROUP BY to_char(date_time, 'YYYY-MM-DD')",
+    ),
+    (
+        "q16",
+        "SELECT channel, to_char(date_time, 'YYYY-MM-DD') AS day, max(to_char(date_time, 'HH24:MI')) AS minute,
+           count(*) AS total_bids,
+           count(*) FILTER (WHERE price < 10000) AS rank1_bids,
+           count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
+           count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
+           count(DISTINCT bidder) AS total_bidders,
+           count(DISTINCT bidder) FILTER (WHERE price < 10000) AS rank1_bidders,
+           count(DISTINCT bidder) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bidders,
+           count(DISTINCT bidder) FILTER (WHERE price >= 1000000) AS rank3_bidders,
+           count(DISTINCT auction) AS total_auctions,
+           count(DISTINCT auction) FILTER (WHERE price < 10000) AS rank1_auctions,
+           count(DISTINCT auction) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_auctions,
+           count(DISTINCT auction) FILTER (WHERE price >= 1000000) AS rank3_auctions
+         FROM bid GROUP BY channel, to_char(date_time, 'YYYY-MM-DD')",
+    ),
     (
         "q17",
         "SELECT auction, to_char(date_time, 'YYYY-MM-DD') AS day, count(*) AS total_bids,
@@ -99,11 +166,26 @@ const QUERIES: &[(&str, &str)] = &[
            FROM bid) WHERE rank_number <= 1",
     ),
     (
+        "q19",
+        "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY price DESC) AS rank_number
+           FROM bid) WHERE rank_number <= 10",
+    ),
+    (
         "q20",
         "SELECT auction, bidder, price, channel, url, B.date_time AS bid_date_time, B.extra AS bid_extra,
            item_name, description, initial_bid, reserve, A.date_time AS auction_date_time, expires, seller,
            category, A.extra AS auction_extra
          FROM bid AS B INNER JOIN auction AS A ON B.auction = A.id WHERE A.category = 10",
+    ),
+    (
+        "q21",
+        "SELECT auction, bidder, price, channel,
+           CASE WHEN lower(channel) = 'apple' THEN '0' WHEN lower(channel) = 'google' THEN '1'
+                WHEN lower(channel) = 'facebook' THEN '2' WHEN lower(channel) = 'baidu' THEN '3'
+                ELSE substring(url FROM 'channel_id=([^&]*)') END AS channel_id
+         FROM bid
+         WHERE substring(url FROM 'channel_id=([^&]*)') IS NOT NULL
+           OR lower(channel) IN ('apple', 'google', 'facebook', 'baidu')",
     ),
     // SPLIT_INDEX counts from 0, split_part from 1.
     (

@@ -103,6 +103,8 @@ kinds! {
     Serialization = "40001",
     QueryCanceled = "57014",
     AdminShutdown = "57P01",
+    IdleSession = "57P05",
+    IdleInTransaction = "25P03",
     CrashShutdown = "57P02",
     CannotConnectNow = "57P03",
     OutOfMemory = "53200",
@@ -148,6 +150,7 @@ struct Fields {
     detail: Option<String>,
     hint: Option<String>,
     position: Option<usize>,
+    context: Option<String>,
     schema: Option<String>,
     table: Option<String>,
     column: Option<String>,
@@ -196,6 +199,12 @@ impl Error {
         self
     }
 
+    /// Adds where it happened (CONTEXT), for example the line of a COPY.
+    pub fn with_context(mut self, context: impl Into<String>) -> Self {
+        self.fields.context = Some(context.into());
+        self
+    }
+
     /// Adds the table (and schema) the error is about.
     pub fn with_table(mut self, schema: impl Into<String>, table: impl Into<String>) -> Self {
         self.fields.schema = Some(schema.into());
@@ -240,6 +249,10 @@ impl Error {
     /// The 1-based character position in the query text.
     pub fn position(&self) -> Option<usize> {
         self.fields.position
+    }
+    /// The CONTEXT field.
+    pub fn context(&self) -> Option<&str> {
+        self.fields.context.as_deref()
     }
     /// The schema the error is about.
     pub fn schema(&self) -> Option<&str> {

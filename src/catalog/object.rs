@@ -153,12 +153,17 @@ pub struct NumericStorage {
     pub scale: i8,
     /// A quotient: it shows as many digits as PostgreSQL's division gives.
     pub quotient: bool,
+    /// It shows no trailing zeros.
+    #[serde(default)]
+    pub trimmed: bool,
 }
 
 /// Field metadata that marks a quotient.
 pub const NUMERIC_KEY: &str = "pg.numeric";
 /// Its value.
 pub const NUMERIC_QUOTIENT: &str = "div";
+/// Its value for numerics that show no trailing zeros.
+pub const NUMERIC_TRIMMED: &str = "trim";
 
 impl Column {
     /// A nullable column without default.
@@ -187,12 +192,13 @@ impl Column {
     pub fn of_field(name: impl Into<String>, field: &Field) -> Self {
         let pg_type = PgType::of_field(field);
         let mut column = Column::new(name, pg_type);
-        let quotient = field.metadata().get(NUMERIC_KEY).is_some_and(|v| v == NUMERIC_QUOTIENT);
+        let shown = |how: &str| field.metadata().get(NUMERIC_KEY).is_some_and(|v| v == how);
+        let (quotient, trimmed) = (shown(NUMERIC_QUOTIENT), shown(NUMERIC_TRIMMED));
         if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) =
             field.data_type()
-            && (quotient || pg_type.arrow() != *field.data_type())
+            && (quotient || trimmed || pg_type.arrow() != *field.data_type())
         {
-            column.numeric = Some(NumericStorage { precision: *precision, scale: *scale, quotient });
+            column.numeric = Some(NumericStorage { precision: *precision, scale: *scale, quotient, trimmed });
         }
         column
     }
@@ -210,6 +216,8 @@ impl Column {
         let mut metadata = self.pg_type().metadata();
         if numeric.quotient {
             metadata.insert(NUMERIC_KEY.into(), NUMERIC_QUOTIENT.into());
+        } else if numeric.trimmed {
+            metadata.insert(NUMERIC_KEY.into(), NUMERIC_TRIMMED.into());
         }
         Field::new(&self.name, arrow, self.nullable).with_metadata(metadata)
     }

@@ -24,6 +24,13 @@ struct Values {
 #[derive(Debug, Clone)]
 pub struct SavedSettings(Arc<Values>, Arc<Values>);
 
+impl SavedSettings {
+    /// Whether nothing has been set since: these are the very values that `settings` has.
+    pub fn is_of(&self, settings: &SessionSettings) -> bool {
+        Arc::ptr_eq(&self.0, &settings.session) && Arc::ptr_eq(&self.1, &settings.local)
+    }
+}
+
 /// A row of SHOW ALL and pg_settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SettingRow {
@@ -52,8 +59,11 @@ pub struct SessionSettings {
     local: Arc<Values>,
     /// `session` when the transaction began; ROLLBACK returns to it.
     at_begin: Option<Arc<Values>>,
-    /// What the client was last told.
+    /// What the client was last told, and the settings as they were then.
     told: BTreeMap<usize, String>,
+    told_at: Option<SavedSettings>,
+    /// Session values, and what the local ones are when a transaction begins under them.
+    fresh: Option<SavedSettings>,
 }
 
 impl SessionSettings {
@@ -73,6 +83,7 @@ impl SessionSettings {
 
     /// Takes a parameter of the startup message (or of its `options`): RESET will return to it.
     pub fn set_at_startup(&mut self, name: &str, value: &str) -> Result<()> {
+        (self.fresh, self.told_at) = (None, None);
         match lookup(name)? {
             Name::Known(i) => {
                 let value = changeable(&SETTINGS[i]).and_then(|s| canonical(s, value))?;
@@ -179,15 +190,30 @@ impl SessionSettings {
     /// A transaction begins. Its own settings start from their defaults.
     pub fn begin(&mut self) {
         self.at_begin = Some(self.session.clone());
+        self.local = self.fresh();
+    }
+
+    /// The local values at the beginning of a transaction. The same ones every time while no default is changed:
+    /// beginning and ending costs nothing, and what was derived from the settings still holds.
+    fn fresh(&mut self) -> Arc<Values> {
+        if let Some(SavedSettings(session, local)) = &self.fresh
+            && Arc::ptr_eq(session, &self.session)
+        {
+            return local.clone();
+        }
+        let mut values = Values::default();
         for (name, default) in [
             ("transaction_isolation", "default_transaction_isolation"),
             ("transaction_read_only", "default_transaction_read_only"),
         ] {
             if let (Some(i), Some(d)) = (position(name), position(default)) {
-                let value = self.value(d).to_string();
-                Arc::make_mut(&mut self.local).known.insert(i, value);
+                let value = self.session.known.get(&d).map_or_else(|| self.reset_value(d), String::as_str);
+                values.known.insert(i, value.to_string());
             }
         }
+        let local = Arc::new(values);
+        self.fresh = Some(SavedSettings(self.session.clone(), local.clone()));
+        local
     }
 
     /// The transaction ends: SET LOCAL ends with it, and a rollback undoes its SETs too.
@@ -197,7 +223,7 @@ impl SessionSettings {
         {
             self.session = before;
         }
-        self.local = Arc::default();
+        self.local = self.fresh();
     }
 
     /// The values of now, for SAVEPOINT.
@@ -214,6 +240,10 @@ impl SessionSettings {
     /// The reported settings that the client has not yet been told of (all of them at first).
     pub fn parameter_changes(&mut self) -> Vec<(String, String)> {
         let mut changes = Vec::new();
+        if self.told_at.as_ref().is_some_and(|told| told.is_of(self)) {
+            return changes;
+        }
+        self.told_at = Some(self.save());
         for (i, s) in SETTINGS.iter().enumerate().filter(|(_, s)| s.reported) {
             let now = display(s, self.value(i));
             if self.told.get(&i) != Some(&now) {

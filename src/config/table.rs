@@ -2,6 +2,8 @@
 //!
 //! Boundary: rows only; what a type or scope means is in the parent module.
 
+use std::collections::HashMap;
+
 use super::{Kind, MemoryUnit, PG_VERSION, Scope, Setting, TimeUnit};
 
 const fn row(
@@ -75,7 +77,7 @@ pub static SETTINGS: &[Setting] = &[
     row("memory_limit", BYTES, "4GB", Scope::Server, RESOURCES,
         "Memory for the state of views and tables; writes and new views beyond it are refused with 53200."),
     row("query_memory_limit", BYTES, "1GB", Scope::Server, RESOURCES,
-        "Memory for all running SELECT statements together."),
+        "Memory for all running queries together; one that needs more is refused with 53200."),
     row("epoch_max_rows", AT_LEAST_1, "262144", Scope::Server, RESOURCES,
         "Rows after which an epoch is closed although more are waiting."),
     row("epoch_max_bytes", Kind::Memory { unit: MemoryUnit::Bytes, min: 65536 }, "64MB", Scope::Server, RESOURCES,
@@ -110,6 +112,8 @@ pub static SETTINGS: &[Setting] = &[
         "Time after which waiting for an advisory lock ends; 0 is never."),
     row("idle_in_transaction_session_timeout", MILLISECONDS, "0", Scope::Both, SESSION,
         "Time after which a session idle within a transaction is ended; 0 is never."),
+    row("idle_session_timeout", MILLISECONDS, "0", Scope::Both, SESSION,
+        "Time after which a session idle outside a transaction is ended; 0 is never."),
     row("default_transaction_isolation", ISOLATION, "serializable", Scope::Session, SESSION,
         "Isolation asked for by new transactions; all of them are serializable."),
     row("transaction_isolation", ISOLATION, "serializable", Scope::Session, SESSION,
@@ -168,7 +172,6 @@ pub static SETTINGS: &[Setting] = &[
     compatible("lc_numeric", Kind::Text, "C", "Numbers are written with a point."),
     compatible("lc_time", Kind::Text, "C", "Names of days and months are English."),
     compatible("default_text_search_config", Kind::Text, "pg_catalog.simple", "There is no text search."),
-    compatible("idle_session_timeout", MILLISECONDS, "0", "Idle sessions stay open."),
     compatible("tcp_keepalives_idle", COUNT, "0", "The operating system decides."),
     compatible("tcp_keepalives_interval", COUNT, "0", "The operating system decides."),
     compatible("tcp_keepalives_count", COUNT, "0", "The operating system decides."),
@@ -226,7 +229,14 @@ pub fn find(name: &str) -> Option<&'static Setting> {
 
 /// The position of a setting in the table.
 pub(super) fn position(name: &str) -> Option<usize> {
-    SETTINGS.iter().position(|s| s.name.eq_ignore_ascii_case(name))
+    static BY_NAME: std::sync::OnceLock<HashMap<String, usize>> = std::sync::OnceLock::new();
+    let by_name = BY_NAME
+        .get_or_init(|| SETTINGS.iter().enumerate().map(|(i, s)| (s.name.to_ascii_lowercase(), i)).collect());
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        by_name.get(&name.to_ascii_lowercase()).copied()
+    } else {
+        by_name.get(name).copied()
+    }
 }
 
 /// The README's table of settings: those that have an effect, in Markdown.

@@ -97,8 +97,9 @@ impl CancelHandle {
 
     /// Ends the session (`pg_terminate_backend`): its statement is cancelled and the client gets FATAL 57P01.
     pub fn terminate(&self) {
-        self.cancel();
+        // Whoever sees the statement cancelled must know why.
         self.0.terminated.cancel();
+        self.cancel();
     }
 
     /// Cancelled when the session shall end.
@@ -212,6 +213,14 @@ pub enum TransactionStatus {
     InBlock,
     /// In a transaction block that failed.
     Failed,
+}
+
+/// A time after which a silent client's session ends.
+pub struct IdleLimit {
+    /// The time.
+    pub after: Duration,
+    /// The FATAL error.
+    pub error: Error,
 }
 
 /// A message beside the result.
@@ -400,20 +409,36 @@ pub trait BackendSession: Send {
     /// Notices since the last call.
     fn notices(&mut self) -> Vec<Notice>;
     /// How values are written as text now.
-    fn text_options(&self) -> TextOptions;
+    fn text_options(&mut self) -> TextOptions;
     /// Splits and parses a query string; nothing is run.
     fn parse(&mut self, text: &str) -> Result<Vec<ParsedStatement>>;
     /// What a statement takes and gives. `param_types`: OIDs the client gave, 0 where it left them open.
     async fn describe(&mut self, statement: &ParsedStatement, param_types: &[u32]) -> Result<Description>;
     /// Runs a statement with parameters of the described types.
     async fn execute(&mut self, statement: &ParsedStatement, params: Vec<ScalarValue>) -> Result<Outcome>;
+    /// Runs a statement that is answered at once, without a future; `None` when [`BackendSession::execute`] must.
+    fn execute_at_once(
+        &mut self,
+        _statement: &ParsedStatement,
+        _params: &[ScalarValue],
+    ) -> Option<Result<Outcome>> {
+        None
+    }
     /// A query string or a pipeline starts: outside a block its statements are one transaction.
-    async fn begin_implicit(&mut self) -> Result<()>;
+    fn begin_implicit(&mut self) -> Result<()>;
     /// It ends: commit, or roll back when `ok` is false. Does nothing inside a block. Statements may have had to be run
     /// again because others were faster: then the command tag of the last one is given, if it has one.
     async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>>;
+    /// The same when there is nothing to wait for (nothing was written); `None` when there may be.
+    fn finish_at_once(&mut self, _ok: bool) -> Option<Result<Option<String>>> {
+        None
+    }
     /// The columns of a cursor that SQL has declared: the protocol may describe and run it as a portal.
     fn cursor_columns(&mut self, _name: &str) -> Option<Arc<[OutputColumn]>> {
+        None
+    }
+    /// How long the client may stay silent now, and what it is told then.
+    fn idle_limit(&self) -> Option<IdleLimit> {
         None
     }
     /// An error was reported to the client, from wherever: an open transaction block has failed.

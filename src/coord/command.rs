@@ -31,6 +31,8 @@ pub enum Command {
         ddl: Vec<DdlOp>,
         /// Rows, in order.
         writes: Vec<TableWrite>,
+        /// New views are not waited for.
+        background: bool,
         /// Answered when the epoch is durable and closed, and new views are filled.
         reply: Reply<Epoch>,
     },

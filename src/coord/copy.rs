@@ -33,7 +33,7 @@ const MAX_RECORD: usize = 64 << 20;
 
 impl Session {
     /// COPY in all its forms.
-    pub(super) async fn copy(&mut self, copy: &Copy) -> Result<Outcome> {
+    pub(super) async fn copy(&mut self, copy: &Copy, whole: Option<Arc<str>>) -> Result<Outcome> {
         if let CopyEndpoint::File(_) = copy.endpoint {
             return Err(Error::unsupported("COPY from or to a file is not supported").with_hint(
                 "Use COPY FROM STDIN or TO STDOUT (psql's \\copy), or a source with connector = 'file'.",
@@ -56,8 +56,8 @@ impl Session {
                 let parsed = parsed.into_iter().next().ok_or_else(|| Error::internal("no statement"))?;
                 self.select(&Parsed::new(parsed), Vec::new()).await?
             }
-            CopyObject::Query(query) => self.select(&Parsed::of_query(query), Vec::new()).await?,
-            CopyObject::Subscribe(subscribe) => self.subscribe_rows(subscribe).await?,
+            CopyObject::Query(query) => self.select(&Parsed::of_query(query, whole), Vec::new()).await?,
+            CopyObject::Subscribe(subscribe) => self.subscribe_rows(subscribe, true).await?,
             CopyObject::Dml(statement) => {
                 let parsed = Parsed::new(crate::sql::ParsedStatement {
                     statement: (**statement).clone(),
@@ -231,16 +231,17 @@ impl Reader {
                 return Ok(true);
             }
         };
-        let Some(record) = splitter.next(end)? else { return Ok(false) };
+        let next = splitter.next(end).map_err(|e| in_line(e, table, self.line + 1, splitter.last_line()));
+        let Some(record) = next? else { return Ok(false) };
         self.line += 1;
         if record.len() < self.positions.len() {
             let missing = &table.columns[self.positions[record.len()]].name;
             let e = Error::new(ErrorKind::BadCopyFormat, format!("missing data for column \"{missing}\""));
-            return Err(at_line(e, table, self.line));
+            return Err(in_line(e, table, self.line, splitter.last_line()));
         }
         if record.len() > self.positions.len() {
-            let message = "extra data after last expected column";
-            return Err(at_line(Error::new(ErrorKind::BadCopyFormat, message), table, self.line));
+            let e = Error::new(ErrorKind::BadCopyFormat, "extra data after last expected column");
+            return Err(in_line(e, table, self.line, splitter.last_line()));
         }
         for (column, value) in pending.iter_mut().zip(record) {
             column.push(value);
@@ -256,7 +257,11 @@ impl Reader {
         });
         let (row, e) = first.unwrap_or((values.len().saturating_sub(1), e));
         let line = self.line.saturating_sub((values.len() - 1 - row.min(values.len() - 1)) as u64);
-        at_line(e.with_column(&column.name), &self.rows.lock().table, line)
+        let place = format!("COPY {}, line {line}, column {}", self.rows.lock().table.name, column.name);
+        e.with_context(match values.get(row) {
+            Some(Some(value)) => format!("{place}: \"{}\"", shortened(value)),
+            _ => format!("{place}: null input"),
+        })
     }
 
     /// Brings the records at hand into the table's types.
@@ -306,10 +311,17 @@ impl Reader {
     }
 }
 
-fn at_line(e: Error, table: &Object, line: u64) -> Error {
-    match e.detail() {
-        Some(_) => e,
-        None => e.with_detail(format!("COPY {}, line {line}", table.name)),
+/// The error of a line that cannot be cut into values.
+fn in_line(e: Error, table: &Object, line: u64, text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
+    e.with_context(format!("COPY {}, line {line}: \"{}\"", table.name, shortened(&text)))
+}
+
+/// As much of a value or line as PostgreSQL shows.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(100) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_string(),
     }
 }
 
@@ -328,6 +340,8 @@ struct Splitter {
     seen: usize,
     quoted: bool,
     ended: bool,
+    /// Where the record handed out last stands in the buffer.
+    last: std::ops::Range<usize>,
 }
 
 impl Splitter {
@@ -344,6 +358,7 @@ impl Splitter {
             seen: 0,
             quoted: false,
             ended: false,
+            last: 0..0,
         }
     }
 
@@ -359,10 +374,16 @@ impl Splitter {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// The record handed out last, as it came.
+    fn last_line(&self) -> &[u8] {
+        self.buffer.get(self.last.clone()).unwrap_or_default()
+    }
+
     /// The next record, if it is there whole.
     fn next(&mut self, end: bool) -> Result<Option<Vec<Option<String>>>> {
         loop {
             let Some((from, to)) = self.next_line(end)? else { return Ok(None) };
+            self.last = from..to;
             let line = &self.buffer[from..to];
             if line == b"\\." {
                 self.ended = true;

@@ -17,9 +17,6 @@ use crate::coord::session::{Parsed, Session, command};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::statement::{CursorSource, Declare, Fetch, FetchDirection, OptionValue};
 
-/// Rows a SCROLL cursor may keep to go back to.
-const MAX_SCROLL_ROWS: usize = 10_000_000;
-
 /// An open cursor.
 pub struct Cursor {
     columns: Arc<[OutputColumn]>,
@@ -31,6 +28,10 @@ pub struct Cursor {
     behind: Option<Vec<RecordBatch>>,
     /// Rows passed so far.
     position: usize,
+    /// Bytes that one FETCH may give, and that SCROLL may keep to go back to.
+    limit: usize,
+    /// Bytes kept for SCROLL.
+    kept: usize,
     live: bool,
     hold: bool,
     /// Declared in this transaction: a rollback closes even a held one.
@@ -38,7 +39,13 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    fn new(columns: Arc<[OutputColumn]>, stream: BatchStream, live: bool, declare: &Declare) -> Self {
+    fn new(
+        columns: Arc<[OutputColumn]>,
+        stream: BatchStream,
+        live: bool,
+        declare: &Declare,
+        limit: usize,
+    ) -> Self {
         let behind = (declare.scroll == Some(true)).then(Vec::new);
         Cursor {
             columns,
@@ -47,6 +54,8 @@ impl Cursor {
             ahead: VecDeque::new(),
             behind,
             position: 0,
+            limit,
+            kept: 0,
             live,
             hold: declare.hold,
             new: true,
@@ -83,10 +92,22 @@ impl Cursor {
     /// The next rows, at most `count`.
     async fn forward(&mut self, count: usize, timeout: Option<Duration>) -> Result<Vec<RecordBatch>> {
         let mut out = Vec::new();
+        self.advance(count, timeout, &mut Some(&mut out)).await?;
+        Ok(out)
+    }
+
+    /// Passes the next rows, at most `count`, and gives them if they are wanted. How many they were.
+    async fn advance(
+        &mut self,
+        count: usize,
+        timeout: Option<Duration>,
+        out: &mut Option<&mut Vec<RecordBatch>>,
+    ) -> Result<usize> {
         let mut missing = count;
+        let mut given = 0;
         let start = tokio::time::Instant::now();
         while missing > 0 {
-            let deadline = match (self.live, out.is_empty()) {
+            let deadline = match (self.live, missing == count) {
                 (false, _) => None,
                 // The first row may be waited for, the others must be there already.
                 (true, true) => timeout.map(|t| start + t),
@@ -104,17 +125,21 @@ impl Cursor {
             missing -= taken;
             self.position += taken;
             if let Some(behind) = &mut self.behind {
-                if self.position > MAX_SCROLL_ROWS {
-                    return Err(Error::new(
-                        ErrorKind::ProgramLimit,
-                        "the scrollable cursor has too many rows",
-                    ));
+                self.kept += part.get_array_memory_size() * taken / batch.num_rows().max(1);
+                if self.kept > self.limit {
+                    return Err(too_much("the rows that the scrollable cursor keeps"));
                 }
                 behind.push(part.clone());
             }
-            out.push(part);
+            if let Some(out) = out {
+                given += part.get_array_memory_size() * taken / batch.num_rows().max(1);
+                if given > self.limit && !out.is_empty() {
+                    return Err(too_much("the rows of one FETCH").with_hint("Fetch fewer rows at a time."));
+                }
+                out.push(part);
+            }
         }
-        Ok(out)
+        Ok(count - missing)
     }
 
     /// Goes back `count` rows and gives them in reverse order.
@@ -180,7 +205,7 @@ impl Cursor {
                 self.to_position(usize::try_from(target).unwrap_or(0)).await
             }
             FetchDirection::Absolute(_) => {
-                self.forward(usize::MAX, None).await?;
+                self.advance(usize::MAX, None, &mut None).await?;
                 self.to_position(self.position).await
             }
         }
@@ -190,7 +215,7 @@ impl Cursor {
     async fn to_position(&mut self, row: usize) -> Result<Vec<RecordBatch>> {
         if row > self.position {
             let skipped = row - self.position - 1;
-            self.forward(skipped, None).await?;
+            self.advance(skipped, None, &mut None).await?;
             return self.forward(1, None).await;
         }
         let back = self.position - row;
@@ -208,7 +233,12 @@ impl Cursor {
 }
 
 impl Session {
-    pub(super) async fn declare(&mut self, declare: &Declare, params: Vec<ScalarValue>) -> Result<Outcome> {
+    pub(super) async fn declare(
+        &mut self,
+        declare: &Declare,
+        params: Vec<ScalarValue>,
+        whole: Option<Arc<str>>,
+    ) -> Result<Outcome> {
         let in_block = self.transaction.as_ref().is_some_and(|t| t.explicit);
         if !in_block && !declare.hold {
             return Err(Error::new(
@@ -223,13 +253,14 @@ impl Session {
             ));
         }
         let outcome = match &declare.source {
-            CursorSource::Query(query) => self.select(&Parsed::of_query(query), params).await?,
-            CursorSource::Subscribe(subscribe) => self.subscribe_rows(subscribe).await?,
+            CursorSource::Query(query) => self.select(&Parsed::of_query(query, whole), params).await?,
+            CursorSource::Subscribe(subscribe) => self.subscribe_rows(subscribe, false).await?,
         };
         let Outcome::Rows { columns, stream, tag } = outcome else {
             return Err(Error::internal("a cursor over a statement without rows"));
         };
-        self.cursors.insert(declare.name.clone(), Cursor::new(columns, stream, tag.live, declare));
+        let limit = self.server.inner.settings.query_memory_limit();
+        self.cursors.insert(declare.name.clone(), Cursor::new(columns, stream, tag.live, declare, limit));
         Ok(command("DECLARE CURSOR"))
     }
 
@@ -255,8 +286,16 @@ impl Session {
 
     pub(super) async fn move_cursor(&mut self, fetch: &Fetch) -> Result<Outcome> {
         let timeout = fetch_timeout(fetch)?;
-        let batches = self.cursor(&fetch.cursor)?.go(fetch.direction, timeout).await?;
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let cursor = self.cursor(&fetch.cursor)?;
+        let rows = match fetch.direction {
+            FetchDirection::Forward(n) if n >= 0 => {
+                cursor.advance(usize::try_from(n).unwrap_or(usize::MAX), timeout, &mut None).await?
+            }
+            FetchDirection::ForwardAll if !cursor.live => {
+                cursor.advance(usize::MAX, timeout, &mut None).await?
+            }
+            other => cursor.go(other, timeout).await?.iter().map(RecordBatch::num_rows).sum(),
+        };
         Ok(command(format!("MOVE {rows}")))
     }
 
@@ -285,6 +324,10 @@ impl Session {
     pub(super) fn close_all_cursors(&mut self) {
         self.cursors.clear();
     }
+}
+
+fn too_much(what: &str) -> Error {
+    Error::new(ErrorKind::ConfigurationLimit, format!("{what} exceed query_memory_limit"))
 }
 
 fn fetch_timeout(fetch: &Fetch) -> Result<Option<Duration>> {

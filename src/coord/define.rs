@@ -12,7 +12,7 @@ use crate::coord::backend::Outcome;
 use crate::coord::command::{Command, DdlOp};
 use crate::coord::ddl::{Definer, is_temporary};
 use crate::coord::rows;
-use crate::coord::session::{Parsed, Session, Severity, command};
+use crate::coord::session::{Parsed, Session, Severity, command, off_the_wire};
 use crate::error::{Error, Result};
 use crate::sql::bind::{self, BindContext};
 use crate::sql::statement::{Statement, quote_identifier};
@@ -32,11 +32,13 @@ impl Session {
         let snapshot = self.transaction().snapshot(&shared);
         let mut catalog = self.transaction().catalog(&shared);
         let whole = match statement {
-            Statement::CreateView(_) => parsed.whole.as_deref().map(str::to_string),
+            Statement::CreateView(_) | Statement::CreateTable(_) => {
+                parsed.whole.as_deref().map(str::to_string)
+            }
             _ => None,
         };
         let mut filled = None;
-        let (ops, notices, fill) = {
+        let (ops, notices, fill) = off_the_wire(usize::MAX, || -> Result<_> {
             let context = |c: &Catalog, in_view: bool| BindContext {
                 text: whole.clone(),
                 ..self.context_over(c, in_view)
@@ -82,8 +84,8 @@ impl Session {
                 Statement::Comment(s) => definer.comment(s)?,
                 other => return Err(Error::unsupported(format!("{} is not supported", other.tag()))),
             }
-            (definer.ops, definer.notices, definer.fill)
-        };
+            Ok((definer.ops, definer.notices, definer.fill))
+        })?;
         for notice in notices {
             self.notice(Severity::Notice, notice);
         }
@@ -218,6 +220,6 @@ impl Session {
         let (mut ddl, writes) = transaction.into_changes();
         ddl.push(DdlOp::DropSchema(schema));
         let (reply, _) = tokio::sync::oneshot::channel();
-        drop(self.shared().send(Command::Commit { ddl, writes, reply }));
+        drop(self.shared().send(Command::Commit { ddl, writes, background: false, reply }));
     }
 }

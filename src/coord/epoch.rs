@@ -34,8 +34,6 @@ use crate::zset::ZBatch;
 
 /// At most this many commands make one epoch.
 const MAX_COMMANDS: usize = 4096;
-/// At most about this many rows make one epoch.
-const MAX_ROWS: usize = 64 * 8192;
 /// How long a slice of hydration may take before live work is looked at again.
 const HYDRATION_SLICE: Duration = Duration::from_millis(10);
 /// Bindings of sources without a table write are synced at least this often.
@@ -66,6 +64,8 @@ pub struct Coordinator {
     /// Bytes of log that make a base snapshot worthwhile.
     pub(super) checkpoint_size: u64,
     pub(super) base_in_progress: bool,
+    /// Rows and bytes after which no more is gathered for an epoch.
+    pub(super) epoch_limits: (usize, usize),
 }
 
 /// An epoch that is being put together.
@@ -85,6 +85,7 @@ pub(super) struct OpenEpoch {
     /// Whether it must be synced before anybody is told.
     durable: bool,
     rows: usize,
+    bytes: usize,
 }
 
 impl OpenEpoch {
@@ -113,7 +114,7 @@ impl Coordinator {
             let mut open = self.open_epoch();
             let mut queue: VecDeque<Command> = first.into_iter().collect();
             let mut taken = 0;
-            while let Some(command) = queue.pop_front().or_else(|| self.more(taken, open.rows)) {
+            while let Some(command) = queue.pop_front().or_else(|| self.more(taken, &open)) {
                 taken += 1;
                 match command {
                     Command::Shutdown { reply } => {
@@ -121,9 +122,9 @@ impl Coordinator {
                         return self.stop(Some(reply));
                     }
                     // Definitions stand at an epoch border of their own.
-                    Command::Commit { ddl, writes, reply } if !ddl.is_empty() => {
+                    Command::Commit { ddl, writes, background, reply } if !ddl.is_empty() => {
                         self.close_epoch(open);
-                        self.commit_definitions(ddl, writes, reply);
+                        self.commit_definitions(ddl, writes, background, reply);
                         open = self.open_epoch();
                     }
                     command => self.take(&mut open, command),
@@ -152,8 +153,11 @@ impl Coordinator {
         }
     }
 
-    fn more(&mut self, taken: usize, rows: usize) -> Option<Command> {
-        (taken < MAX_COMMANDS && rows < MAX_ROWS).then(|| self.commands.try_recv().ok()).flatten()
+    fn more(&mut self, taken: usize, open: &OpenEpoch) -> Option<Command> {
+        let (rows, bytes) = self.epoch_limits;
+        (taken < MAX_COMMANDS && open.rows < rows && open.bytes < bytes)
+            .then(|| self.commands.try_recv().ok())
+            .flatten()
     }
 
     /// How long until something is due by itself; `None`: nothing ever is.
@@ -191,6 +195,7 @@ impl Coordinator {
             done: Vec::new(),
             durable: false,
             rows: 0,
+            bytes: 0,
         }
     }
 
@@ -311,6 +316,7 @@ impl Coordinator {
             open.applied.push((id, change.clone()));
         }
         open.rows += change.num_rows();
+        open.bytes += change.memory_size();
         if logged {
             open.logged.insert(id);
             open.entries.push(LogEntry::Table { object: id.0, change: change.clone() });
@@ -343,6 +349,7 @@ impl Coordinator {
                 self.put(open, id, rows, false)?;
             } else if !rows.is_empty() {
                 open.rows += rows.num_rows();
+                open.bytes += rows.memory_size();
                 open.changes.entry(id).or_default().push(rows);
             }
         }
@@ -556,7 +563,13 @@ impl Coordinator {
         if self.poisoned.is_some() { Err(self.poison_error()) } else { Ok(()) }
     }
 
-    fn commit_definitions(&mut self, ddl: Vec<DdlOp>, writes: Vec<TableWrite>, reply: Reply<Epoch>) {
+    fn commit_definitions(
+        &mut self,
+        ddl: Vec<DdlOp>,
+        writes: Vec<TableWrite>,
+        background: bool,
+        reply: Reply<Epoch>,
+    ) {
         let saved = (self.catalog.clone(), self.relations.clone(), self.trackers.clone());
         let mut open = self.open_epoch();
         let applied = self
@@ -573,7 +586,7 @@ impl Coordinator {
             }
         };
         open.durable = true;
-        let waits_for_view = !effects.views.is_empty();
+        let waits_for_view = !effects.views.is_empty() && !background;
         let mut reply = Some(reply);
         if !waits_for_view {
             open.replies.extend(reply.take());

@@ -253,7 +253,7 @@ fn indent(text: &str) -> String {
 
 fn remark(n: &NodeStats) -> String {
     format!(
-        "rows_in={} rows_out={} state_rows={} state_bytes={} time={:.3}ms",
+        "  rows_in={} rows_out={} state_rows={} state_bytes={} time={:.3}ms",
         n.rows_in,
         n.rows_out,
         n.state_rows,
@@ -266,5 +266,6 @@ fn describe_lookup(point: &PointLookup, catalog: &crate::catalog::Catalog) -> Op
     let object = catalog.get(point.object)?;
     let names: Vec<&str> =
         point.columns.iter().filter_map(|c| object.columns.get(*c)).map(|c| c.name.as_str()).collect();
-    Some(format!("Index Lookup on {} by ({}), {} key(s)", object.name, names.join(", "), point.keys.len()))
+    let by = if point.prefix { "key prefix" } else { "by" };
+    Some(format!("Index Lookup on {} {by} ({}), {} key(s)", object.name, names.join(", "), point.keys.len()))
 }

@@ -2,8 +2,8 @@
 //!
 //! The dataflow is created first, in a hydrating state in which the engine keeps the changes of later epochs for it;
 //! then the rows of one snapshot of its inputs are fed to it a slice at a time; at the end it absorbs what
-//! was kept and closes at an epoch border, with the rows of its view beginning there. Other views keep their
-//! pace, and nobody sees the new one half full.
+//! was kept and closes, in slices too, until it has caught up at an epoch border; there the rows of its view begin.
+//! Other views keep their pace, and nobody sees the new one half full.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::coord::command::{DdlOp, Reply};
 use crate::coord::epoch::Coordinator;
 use crate::coord::subscribe::Subscriber;
-use crate::dataflow::{DataflowSpec, EpochInput, Target};
+use crate::dataflow::{DataflowSpec, EpochInput, StepReport, Target};
 use crate::error::{Error, Result};
 use crate::expr::eval_error;
 use crate::plan::Plan;
@@ -24,8 +24,11 @@ use crate::store::relation::Relation;
 use crate::time::Epoch;
 use crate::zset::{TARGET_ROWS, ZBatch};
 
-/// Batches that are fed at once before the clock is looked at.
-const SLICE_BATCHES: usize = 4;
+/// Rows that are fed at once before the clock is looked at: few at first, because nobody knows how many each of them
+/// makes in a join, then as many as take no longer than a slice may.
+const FIRST_ROWS: usize = 64;
+const MOST_ROWS: usize = 4 * TARGET_ROWS;
+const FEW_MILLIS: Duration = Duration::from_millis(3);
 
 /// Who waits for a hydration.
 enum Waiter {
@@ -70,6 +73,8 @@ pub struct Hydration {
     target: Destination,
     /// What is left of the snapshot; `None` before the turn has come.
     inputs: Option<VecDeque<(ObjectId, VecDeque<RecordBatch>)>>,
+    /// Rows to be fed next.
+    rows: usize,
     waiter: Waiter,
     started: Instant,
 }
@@ -83,6 +88,7 @@ impl Hydration {
             plan,
             target,
             inputs: None,
+            rows: FIRST_ROWS,
             waiter: Waiter::Nobody,
             started: Instant::now(),
         }
@@ -102,6 +108,7 @@ impl Hydration {
             plan,
             target: Destination::View { rows: relation, errors: None },
             inputs: None,
+            rows: FIRST_ROWS,
             waiter: Waiter::Subscription(subscriber, reply),
             started: Instant::now(),
         }
@@ -144,11 +151,11 @@ impl Coordinator {
                 continue;
             }
             match self.hydration_step(&mut current, deadline) {
-                Ok(false) => {
+                Ok(None) => {
                     self.hydrations.push_front(current);
                     return;
                 }
-                Ok(true) => self.hydrated(current),
+                Ok(Some((epoch, report))) => self.hydrated(current, epoch, report),
                 Err(e) => self.hydration_failed(current, e),
             }
             if Instant::now() >= deadline {
@@ -164,8 +171,12 @@ impl Coordinator {
         }
     }
 
-    /// Feeds slices until the deadline; true when the snapshot is used up.
-    fn hydration_step(&mut self, h: &mut Hydration, deadline: Instant) -> Result<bool> {
+    /// Feeds slices until the deadline, and then turns of the end; the report and its epoch when the view is full.
+    fn hydration_step(
+        &mut self,
+        h: &mut Hydration,
+        deadline: Instant,
+    ) -> Result<Option<(Epoch, StepReport)>> {
         if h.inputs.is_none() {
             h.started = Instant::now();
             self.engine.create(DataflowSpec {
@@ -183,31 +194,34 @@ impl Coordinator {
             }
             h.inputs = Some(inputs);
         }
-        let Some(inputs) = h.inputs.as_mut() else { return Ok(true) };
-        while let Some((id, batches)) = inputs.front_mut() {
+        while let Some((id, batches)) = h.inputs.as_mut().and_then(VecDeque::front_mut) {
             if batches.is_empty() {
-                inputs.pop_front();
+                h.inputs.as_mut().and_then(VecDeque::pop_front);
                 continue;
             }
-            let slice: Vec<ZBatch> =
-                batches.drain(..SLICE_BATCHES.min(batches.len())).map(ZBatch::inserts).collect();
+            let slice: Vec<ZBatch> = first_rows(batches, h.rows).into_iter().map(ZBatch::inserts).collect();
             let id = *id;
+            let started = Instant::now();
             self.engine.hydrate_slice(h.id, vec![(id, slice)])?;
+            h.rows = match started.elapsed() {
+                took if took < FEW_MILLIS => (h.rows * 2).min(MOST_ROWS),
+                took if took > 3 * FEW_MILLIS => (h.rows / 2).max(1),
+                _ => h.rows,
+            };
             if Instant::now() >= deadline {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok(true)
-    }
-
-    fn hydrated(&mut self, h: Hydration) {
         let epoch = self.last_epoch.next(self.shared.clock.now());
         let watermarks = self.trackers.iter().map(|(id, t)| (*id, t.promise())).collect();
         let input = EpochInput { epoch, now: epoch.as_time(), changes: Vec::new(), watermarks };
-        let report = match self.engine.finish_hydration(h.id, input) {
-            Ok(report) => report,
-            Err(e) => return self.hydration_failed(h, e),
-        };
+        let budget = deadline.saturating_duration_since(Instant::now());
+        let report = self.engine.finish_some(h.id, &input, Some(budget))?;
+        Ok(report.map(|report| (epoch, report)))
+    }
+
+    /// A view is full from `epoch` on.
+    fn hydrated(&mut self, h: Hydration, epoch: Epoch, report: StepReport) {
         if let Some((_, e)) = report.failed.into_iter().find(|(id, _)| *id == h.id) {
             return self.hydration_failed(h, e);
         }
@@ -244,6 +258,9 @@ impl Coordinator {
 
     fn hydration_failed(&mut self, h: Hydration, cause: Error) {
         self.engine.drop(h.id);
+        if let Destination::View { rows, .. } = &h.target {
+            rows.discard_hidden();
+        }
         if self.hidden.remove(&h.id) {
             // The view never came to be: take its definition back.
             let companions: Vec<ObjectId> = self
@@ -272,4 +289,21 @@ fn cut(batches: Vec<RecordBatch>) -> VecDeque<RecordBatch> {
         }
     }
     out
+}
+
+/// Takes the first `rows` rows off.
+fn first_rows(batches: &mut VecDeque<RecordBatch>, rows: usize) -> Vec<RecordBatch> {
+    let mut taken = Vec::new();
+    let mut missing = rows;
+    while missing > 0
+        && let Some(batch) = batches.pop_front()
+    {
+        let part = missing.min(batch.num_rows());
+        if part < batch.num_rows() {
+            batches.push_front(batch.slice(part, batch.num_rows() - part));
+        }
+        missing -= part;
+        taken.push(batch.slice(0, part));
+    }
+    taken
 }

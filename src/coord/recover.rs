@@ -49,6 +49,8 @@ pub struct Parts {
     pub retention: std::time::Duration,
     /// Size of the log that makes a base snapshot worthwhile.
     pub checkpoint_size: u64,
+    /// Rows and bytes after which no more is gathered for an epoch.
+    pub epoch_limits: (usize, usize),
     /// Where commands come from and go to.
     pub commands: (Sender<Command>, Receiver<Command>),
     /// Makes a context for binding views' queries again: (catalog, search path).
@@ -90,6 +92,7 @@ pub fn recover(parts: Parts) -> Result<(Coordinator, Arc<Shared>)> {
         unsynced_since: None,
         poisoned: None,
         checkpoint_size: parts.checkpoint_size,
+        epoch_limits: parts.epoch_limits,
         base_in_progress: false,
     };
     coordinator.restore(base, records, parts.context)?;

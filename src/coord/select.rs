@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
 use crate::coord::command::TableWrite;
-use crate::coord::session::{Parsed, Session};
+use crate::coord::session::{Parsed, Session, off_the_wire};
 use crate::coord::transaction::Snapshot;
 use crate::coord::{Shared, introspect};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +29,9 @@ use crate::sql::point::{KeyValue, PointLookup};
 use crate::sql::statement::{CopyObject, CursorSource, Statement};
 use crate::store::relation::Relation;
 use crate::types::PgType;
+
+/// The index of a key's prefix over at most this many rows is waited for.
+const BUILT_AT_ONCE: usize = 200_000;
 
 /// What has been worked out about a statement.
 pub struct Prepared {
@@ -58,6 +61,9 @@ pub enum Bound {
 impl Session {
     /// The bound form of a query or DML statement, from the statement's memory if it still holds.
     pub(super) fn bound(&mut self, parsed: &Arc<Parsed>, given: &[u32]) -> Result<Arc<Prepared>> {
+        if let Some(known) = self.known(parsed, given) {
+            return Ok(known);
+        }
         let shared = self.shared().clone();
         let transaction = self.transaction();
         // A transaction's own definitions are nobody else's: nothing bound to them is kept.
@@ -67,27 +73,20 @@ impl Session {
         // What the client said at Parse holds when the statement is bound again, too.
         let told = parsed.given.lock().clone();
         let given = if given.is_empty() { &told } else { given };
-        let known = parsed.prepared.lock().clone();
-        if let Some(known) = known
-            && keep
-            && known.version == version
-            && known.search_path == search_path
-            && known.time_zone == time_zone
-            && known.given == given
-        {
-            return Ok(known);
-        }
         let param_types = given.iter().map(|oid| (*oid != 0).then(|| PgType::of(*oid))).collect::<Vec<_>>();
         let mut context = self.bind_context(param_types);
         context.text = parsed.whole.as_deref().map(str::to_string);
         let bound = match parsed.statement() {
             Statement::Query(query) => {
-                let query = bind::bind_query(query, &context)?;
+                let query = off_the_wire(parsed.parsed.text.len(), || bind::bind_query(query, &context))?;
                 let columns = query.columns.clone().into();
                 let point = point::point_lookup(&query, &context.catalog);
                 Bound::Query { query, point, columns }
             }
-            statement => Bound::Dml(Box::new(bind::bind_statement(statement, &context)?)),
+            statement => {
+                let bind = || bind::bind_statement(statement, &context);
+                Bound::Dml(Box::new(off_the_wire(parsed.parsed.text.len(), bind)?))
+            }
         };
         let depends_on_now = match &bound {
             Bound::Query { query, .. } => query.dependent_on_now,
@@ -98,6 +97,42 @@ impl Session {
             *parsed.prepared.lock() = Some(prepared.clone());
         }
         Ok(prepared)
+    }
+
+    /// The bound form from the statement's memory, if it still holds.
+    fn known(&mut self, parsed: &Parsed, given: &[u32]) -> Option<Arc<Prepared>> {
+        let known = parsed.prepared.lock().clone()?;
+        let shared = self.server.shared.clone();
+        let transaction = self.transaction();
+        if transaction.has_definitions() || transaction.catalog_version(&shared) != known.version {
+            return None;
+        }
+        let derived = self.derived();
+        let holds = known.search_path == derived.search_path
+            && known.time_zone == derived.time_zone
+            && if given.is_empty() { known.given == *parsed.given.lock() } else { known.given == given };
+        holds.then_some(known)
+    }
+
+    /// The rows of a point query that has been bound before; `None`: this is none, or not as easy.
+    pub(super) fn point_read(&mut self, parsed: &Parsed, params: &[ScalarValue]) -> Option<Result<Outcome>> {
+        let known = self.known(parsed, &[])?;
+        let Bound::Query { point: Some(point), columns, .. } = &known.bound else { return None };
+        if self.derived().raises_view_errors {
+            return None;
+        }
+        let shared = self.server.shared.clone();
+        let transaction = self.transaction();
+        if !transaction.is_read_only_so_far() {
+            return None;
+        }
+        let snapshot = transaction.snapshot(&shared);
+        let batch = look_up(point, &snapshot, params).transpose()?;
+        Some(batch.map(|batch| Outcome::Rows {
+            columns: columns.clone(),
+            stream: Box::pin(futures::stream::iter([Ok(batch)])),
+            tag: RowsTag::select(),
+        }))
     }
 
     /// Parameter and result types.
@@ -142,7 +177,7 @@ impl Session {
             }
             Statement::Declare(declare) => match &declare.source {
                 CursorSource::Query(query) => {
-                    let inner = Parsed::of_query(query);
+                    let inner = Parsed::of_query(query, parsed.whole.clone());
                     let described = self.describe_inner(&inner, given)?;
                     Ok(Description { params: described.params, columns: None })
                 }
@@ -151,7 +186,7 @@ impl Session {
             Statement::Copy(copy) => {
                 if let CopyObject::Query(query) = &copy.object {
                     // Bound now, so that its errors come with Describe.
-                    self.describe_inner(&Parsed::of_query(query), given)?;
+                    self.describe_inner(&Parsed::of_query(query, parsed.whole.clone()), given)?;
                 }
                 Ok(Description::default())
             }
@@ -161,20 +196,25 @@ impl Session {
 
     /// SELECT.
     pub(super) async fn select(&mut self, parsed: &Arc<Parsed>, params: Vec<ScalarValue>) -> Result<Outcome> {
-        let Statement::Query(query) = parsed.statement() else {
-            return Err(Error::internal("not a query"));
+        // What has been bound as a query is none about the catalog.
+        let prepared = match self.known(parsed, &[]) {
+            Some(known) => known,
+            None => {
+                if let Some(answer) = self.catalog_answer(parsed, &params).await? {
+                    return Ok(answer);
+                }
+                self.bound(parsed, &[])?
+            }
         };
-        if let Some(answer) = self.catalog_answer(query, &params)? {
-            return Ok(answer);
-        }
-        let locks = &query.locks;
-        let given: Vec<u32> = Vec::new();
-        let prepared = self.bound(parsed, &given)?;
+        let locks = match parsed.statement() {
+            Statement::Query(query) => query.locks.as_slice(),
+            _ => &[],
+        };
         let Bound::Query { query, point, columns } = &prepared.bound else {
             return Err(Error::internal("a query bound as DML"));
         };
         let shared = self.shared().clone();
-        let strict = self.settings.text("view_errors") == "raise";
+        let strict = self.derived().raises_view_errors;
         let transaction = self.transaction();
         let snapshot = transaction.snapshot(&shared);
         if strict {
@@ -183,7 +223,10 @@ impl Session {
         if let Some(point) = point
             && locks.is_empty()
             && transaction.is_read_only_so_far()
-            && let Some(batch) = look_up(point, &snapshot, &params)?
+            && let Some(batch) = match look_up(point, &snapshot, &params)? {
+                None if prefix_index(point, &snapshot).await? => look_up(point, &snapshot, &params)?,
+                found => found,
+            }
         {
             return Ok(Outcome::Rows {
                 columns: columns.clone(),
@@ -252,7 +295,7 @@ impl Session {
         stats: Option<introspect::Stats>,
     ) -> Result<QueryStream> {
         let resolver = self.resolver(snapshot, stats)?;
-        let limits = Limits { memory_bytes: self.server.inner.settings.query_memory_limit(), spill: None };
+        let limits = Limits { memory: self.server.inner.query_memory.clone(), spill: None };
         read::query::start(
             plan,
             &resolver,
@@ -373,7 +416,23 @@ fn raise_view_errors(reads: &[ObjectId], snapshot: &Snapshot, shared: &Shared) -
     Ok(())
 }
 
-/// The rows of a point lookup; `None` if the index is not there any more.
+/// Sees to the index of a key's first columns. Whether it has come to be: large ones are built while queries go on to
+/// read everything.
+async fn prefix_index(point: &PointLookup, snapshot: &Snapshot) -> Result<bool> {
+    let Some(relation) = snapshot.world.relations.get(&point.object).cloned() else { return Ok(false) };
+    if !point.prefix || relation.has_index(&point.columns) {
+        return Ok(false);
+    }
+    let columns = point.columns.clone();
+    let wait = relation.row_count() <= BUILT_AT_ONCE;
+    let building = tokio::task::spawn_blocking(move || relation.create_prefix_index(&columns));
+    if !wait {
+        return Ok(false);
+    }
+    building.await.map_err(|e| Error::internal(format!("an index could not be built: {e}")))?
+}
+
+/// The rows of a point lookup; `None` if the index is not there, or the rows are many.
 fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> Result<Option<RecordBatch>> {
     let Some(relation) = snapshot.world.relations.get(&point.object) else { return Ok(None) };
     if !relation.has_index(&point.columns) {
@@ -393,5 +452,5 @@ fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> 
                 .collect::<Result<Vec<_>>>()
         })
         .collect::<Result<Vec<_>>>()?;
-    read::lookup::lookup(relation, &point.columns, &keys, &point.projection, snapshot.pin.epoch()).map(Some)
+    read::lookup::lookup(relation, &point.columns, &keys, &point.projection, snapshot.pin.epoch())
 }

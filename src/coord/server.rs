@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::session_state::SessionState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -18,8 +19,8 @@ use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::{ServerSettings, SessionSettings};
 use crate::coord::backend::{
-    Backend, BackendSession, CancelHandle, ConnectParams, Description, Notice, Outcome, OutputColumn,
-    ParsedStatement, TransactionStatus,
+    Backend, BackendSession, CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome,
+    OutputColumn, ParsedStatement, TransactionStatus,
 };
 use crate::coord::command::Command;
 use crate::coord::recover::{self, Parts};
@@ -52,6 +53,8 @@ pub(super) struct Inner {
     started: EventTime,
     pub(super) settings: ServerSettings,
     pub(super) query_state: Arc<SessionState>,
+    /// What all running queries may hold together.
+    pub(super) query_memory: Arc<dyn MemoryPool>,
     pub(super) query_runtime: tokio::runtime::Handle,
     /// Kept so that it lives as long as the server; taken out at the end.
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
@@ -110,6 +113,7 @@ impl Server {
             memory_limit: settings.memory_limit(),
             retention: settings.retention(),
             checkpoint_size: settings.checkpoint_size() as u64,
+            epoch_limits: (settings.epoch_max_rows(), settings.epoch_max_bytes()),
             commands: mpsc::channel(),
             context: recovery_context,
         };
@@ -135,6 +139,7 @@ impl Server {
         let inner = Inner {
             started: shared.clock.now(),
             query_state: Arc::new(read::query::session_state(1)?),
+            query_memory: read::query::memory_pool(settings.query_memory_limit()),
             query_runtime: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             sessions: Mutex::new(BTreeMap::new()),
@@ -254,7 +259,7 @@ impl BackendSession for Session {
     fn notices(&mut self) -> Vec<Notice> {
         Session::notices(self)
     }
-    fn text_options(&self) -> TextOptions {
+    fn text_options(&mut self) -> TextOptions {
         Session::text_options(self)
     }
     fn parse(&mut self, text: &str) -> Result<Vec<ParsedStatement>> {
@@ -266,14 +271,27 @@ impl BackendSession for Session {
     async fn execute(&mut self, statement: &ParsedStatement, params: Vec<ScalarValue>) -> Result<Outcome> {
         Session::execute(self, &of_ours(statement)?, params).await
     }
-    async fn begin_implicit(&mut self) -> Result<()> {
+    fn execute_at_once(
+        &mut self,
+        statement: &ParsedStatement,
+        params: &[ScalarValue],
+    ) -> Option<Result<Outcome>> {
+        Session::execute_at_once(self, statement.downcast_ref::<Parsed>()?, params)
+    }
+    fn begin_implicit(&mut self) -> Result<()> {
         Ok(())
+    }
+    fn finish_at_once(&mut self, ok: bool) -> Option<Result<Option<String>>> {
+        self.finish_reading(ok)
     }
     async fn finish_implicit(&mut self, ok: bool) -> Result<Option<String>> {
         self.finish(ok).await
     }
     fn cursor_columns(&mut self, name: &str) -> Option<Arc<[OutputColumn]>> {
         Session::cursor_columns(self, name).ok()
+    }
+    fn idle_limit(&self) -> Option<IdleLimit> {
+        Session::idle_limit(self)
     }
     fn statement_failed(&mut self, _error: &Error) {
         self.fail_statement();

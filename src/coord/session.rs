@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::common::ScalarValue;
 use parking_lot::Mutex;
@@ -13,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::object::DATABASE;
 use crate::catalog::{Catalog, Object, ObjectBody, ObjectId};
-use crate::config::SessionSettings;
+use crate::config::{SavedSettings, SessionSettings};
 use crate::coord::Shared;
 use crate::coord::backend::{
-    CancelHandle, ConnectParams, Description, Notice, Outcome, RowsTag, StatementStore, TransactionStatus,
+    CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome, RowsTag, StatementStore,
+    TransactionStatus,
 };
 use crate::coord::command::{Command, DdlOp, TableWrite};
 use crate::coord::copy::CopiedRows;
@@ -30,6 +32,7 @@ use crate::sql::bind::{BindContext, SequenceSource};
 use crate::sql::statement::{
     Discard, Isolation, ParsedStatement, Set, SetValue, SqlQuery, Statement, TransactionModes,
 };
+use crate::store::relation::Relation;
 use crate::time::Epoch;
 use crate::types::PgType;
 use crate::types::text::TextOptions;
@@ -69,18 +72,38 @@ impl Parsed {
     fn part(parsed: ParsedStatement, whole: Option<Arc<str>>) -> Arc<Self> {
         Arc::new(Parsed { parsed, whole, prepared: Mutex::new(None), given: Mutex::new(Vec::new()) })
     }
-    /// A query that is part of another statement.
-    pub fn of_query(query: &SqlQuery) -> Arc<Self> {
-        Parsed::new(ParsedStatement {
-            statement: Statement::Query(query.ast.clone()),
-            text: query.text.clone(),
-            offset: 0,
-        })
+    /// A query that is part of another statement of the query string `whole`.
+    pub fn of_query(query: &SqlQuery, whole: Option<Arc<str>>) -> Arc<Self> {
+        let statement = Statement::Query(query.ast.clone());
+        Parsed::part(ParsedStatement { statement, text: query.text.clone(), offset: 0 }, whole)
     }
     /// The statement itself.
     pub fn statement(&self) -> &Statement {
         &self.parsed.statement
     }
+}
+
+/// A use of an index that ends with this.
+struct BuiltIndex {
+    relation: Arc<Relation>,
+    columns: Vec<usize>,
+}
+
+impl Drop for BuiltIndex {
+    fn drop(&mut self) {
+        self.relation.release_index(&self.columns);
+    }
+}
+
+/// What statements ask the settings again and again, worked out once for as long as no setting changes.
+pub(super) struct Derived {
+    at: SavedSettings,
+    pub(super) search_path: Vec<String>,
+    pub(super) time_zone: String,
+    text: TextOptions,
+    /// `view_errors = raise`.
+    pub(super) raises_view_errors: bool,
+    statement_timeout: Option<Duration>,
 }
 
 /// A client's session.
@@ -89,6 +112,7 @@ pub struct Session {
     pub(super) pid: i32,
     pub(super) user: String,
     pub(super) settings: SessionSettings,
+    derived: Option<Derived>,
     pub(super) transaction: Option<Transaction>,
     pub(super) cursors: BTreeMap<String, Cursor>,
     /// Prepared statements, shared with the protocol.
@@ -101,7 +125,7 @@ pub struct Session {
     /// The last of them was also the last statement: the client has not been told its tag yet.
     last_is_open: bool,
     /// Whoever may cancel the running statement holds this too.
-    handle: CancelHandle,
+    pub(super) handle: CancelHandle,
     /// Cancels the running statement.
     pub(super) cancel: CancellationToken,
     pub(super) sequences: Arc<SessionSequences>,
@@ -130,6 +154,7 @@ impl Session {
             pid: params.pid,
             user: params.user,
             settings,
+            derived: None,
             transaction: None,
             cursors: BTreeMap::new(),
             statements: params.statements,
@@ -192,23 +217,50 @@ impl Session {
         &self.settings
     }
 
+    /// What follows from the settings as they are.
+    pub(super) fn derived(&mut self) -> &Derived {
+        let now = &self.settings;
+        if !self.derived.as_ref().is_some_and(|d| d.at.is_of(now)) {
+            let text = TextOptions {
+                extra_float_digits: i32::try_from(now.int("extra_float_digits")).unwrap_or(1),
+                bytea_hex: now.text("bytea_output") != "escape",
+                ..TextOptions::default()
+            };
+            self.derived = Some(Derived {
+                at: now.save(),
+                search_path: self.search_path(),
+                time_zone: now.time_zone().to_string(),
+                text: text.clone().with_time_zone(now.time_zone()).unwrap_or(text),
+                raises_view_errors: now.text("view_errors") == "raise",
+                statement_timeout: now.timeout("statement_timeout"),
+            });
+        }
+        self.derived.as_ref().expect("set above")
+    }
+
     /// How values are written as text now.
-    pub fn text_options(&self) -> TextOptions {
-        let options = TextOptions {
-            extra_float_digits: i32::try_from(self.settings.int("extra_float_digits")).unwrap_or(1),
-            bytea_hex: self.settings.text("bytea_output") != "escape",
-            now: self.transaction.as_ref().map(|t| t.started),
-            ..TextOptions::default()
-        };
-        let fallback = options.clone();
-        options.with_time_zone(self.settings.time_zone()).unwrap_or(fallback)
+    pub fn text_options(&mut self) -> TextOptions {
+        let now = self.transaction.as_ref().map(|t| t.started);
+        TextOptions { now, ..self.derived().text.clone() }
     }
 
     /// Splits and parses a query string; nothing is run.
     pub fn parse(&self, text: &str) -> Result<Vec<Arc<Parsed>>> {
         let whole: Arc<str> = text.into();
         let part = |statement| Parsed::part(statement, Some(whole.clone()));
-        Ok(crate::sql::parse(text)?.into_iter().map(part).collect())
+        let parsed = off_the_wire(text.len(), || crate::sql::parse(text))?;
+        Ok(parsed.into_iter().map(part).collect())
+    }
+
+    /// How long the client may stay silent in the state the session is in.
+    pub(super) fn idle_limit(&self) -> Option<IdleLimit> {
+        let (setting, kind, what) = match self.status() {
+            TransactionStatus::Idle => ("idle_session_timeout", ErrorKind::IdleSession, "idle-session"),
+            _ => ("idle_in_transaction_session_timeout", ErrorKind::IdleInTransaction, "idle-in-transaction"),
+        };
+        let after = self.settings.timeout(setting)?;
+        let text = format!("terminating connection due to {what} timeout");
+        Some(IdleLimit { after, error: Error::new(kind, text) })
     }
 
     // ---- transactions -------------------------------------------------------------------------
@@ -238,6 +290,21 @@ impl Session {
         } else {
             self.abandon().map(|()| None)
         }
+    }
+
+    /// As [`Session::finish`] for a transaction that has only read: there is nothing to wait for. `None`: there may be.
+    pub(super) fn finish_reading(&mut self, ok: bool) -> Option<Result<Option<String>>> {
+        match &self.transaction {
+            Some(t) if t.explicit => return Some(Ok(None)),
+            None => return Some(Ok(None)),
+            Some(t) if !ok || self.copying.is_some() || !t.is_read_only_so_far() => return None,
+            Some(_) => {}
+        }
+        self.transaction = None;
+        self.replayable = None;
+        self.close_cursors(true);
+        self.settings.end(true);
+        Some(Ok(None))
     }
 
     fn abandon(&mut self) -> Result<()> {
@@ -331,10 +398,13 @@ impl Session {
                 _ => None,
             })
             .collect();
+        let (shared, handle) = (self.shared().clone(), self.handle.clone());
+        let _indexes = build_indexes(&shared, &handle, &ddl).await?;
+        let background = self.settings.is_on("background_ddl");
         let (reply, mut answer) = oneshot::channel();
-        self.shared().send(Command::Commit { ddl, writes, reply })?;
+        self.shared().send(Command::Commit { ddl, writes, background, reply })?;
         let gone = |_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down");
-        if views.is_empty() {
+        if views.is_empty() || background {
             // What has been sent is on its way: there is no taking it back.
             return answer.await.map_err(gone)?;
         }
@@ -538,7 +608,8 @@ impl Session {
         let cancel = self.handle.token();
         self.cancel = cancel.clone();
         // The time goes on running while the rows are fetched: the protocol ends it with the statement.
-        self.handle.set_timeout(self.settings.timeout("statement_timeout"));
+        let timeout = self.derived().statement_timeout;
+        self.handle.set_timeout(timeout);
         let handle = self.handle.clone();
         let is_commit = matches!(statement.statement(), Statement::Commit { .. });
         let work = self.dispatch(statement, params.clone());
@@ -570,6 +641,25 @@ impl Session {
         result
     }
 
+    /// Answers a point query that has been bound before, at once and without a task. `None`: this is another
+    /// statement, or something is in the way; [`Session::execute`] runs it.
+    pub(super) fn execute_at_once(
+        &mut self,
+        statement: &Parsed,
+        params: &[ScalarValue],
+    ) -> Option<Result<Outcome>> {
+        if self.copying.is_some() || self.status() == TransactionStatus::Failed {
+            return None;
+        }
+        if let Some(t) = &mut self.transaction {
+            t.refresh();
+        }
+        let answer = self.point_read(statement, params)?;
+        self.last_is_open = false;
+        self.note_failure(answer.as_ref().err());
+        Some(answer)
+    }
+
     pub(super) async fn dispatch(
         &mut self,
         parsed: &Arc<Parsed>,
@@ -598,7 +688,7 @@ impl Session {
                 self.dml(parsed, params).await
             }
             Statement::Truncate(truncate) => self.truncate(truncate),
-            Statement::Copy(copy) => self.copy(copy).await,
+            Statement::Copy(copy) => self.copy(copy, parsed.whole.clone()).await,
             Statement::Set(set) => self.set(set),
             Statement::SetTransaction { session, modes } => {
                 self.set_modes(modes, *session)?;
@@ -616,8 +706,8 @@ impl Session {
             Statement::ShowObjects(show) => self.show_objects(show),
             Statement::ShowCreate { kind, name } => self.show_create(*kind, name),
             Statement::Explain(explain) => self.explain(explain).await,
-            Statement::Subscribe(subscribe) => self.subscribe_rows(subscribe).await,
-            Statement::Declare(declare) => self.declare(declare, params).await,
+            Statement::Subscribe(subscribe) => self.subscribe_rows(subscribe, true).await,
+            Statement::Declare(declare) => self.declare(declare, params, parsed.whole.clone()).await,
             Statement::Fetch(fetch) => self.fetch(fetch).await,
             Statement::Move(fetch) => self.move_cursor(fetch).await,
             Statement::Close(name) => self.close(name.as_deref()),
@@ -694,6 +784,42 @@ impl Session {
         self.shared().send(Command::Tick { reply })?;
         answer.await.map_err(|_| Error::new(ErrorKind::AdminShutdown, "the server is shutting down"))?
     }
+}
+
+/// Builds the indexes that a commit creates over relations which are there already: nobody else waits for it. The
+/// coordinator finds them built; if the commit fails they go.
+async fn build_indexes(shared: &Shared, handle: &CancelHandle, ddl: &[DdlOp]) -> Result<Vec<BuiltIndex>> {
+    let mut built = Vec::new();
+    for op in ddl {
+        let DdlOp::Create(object, _) = op else { continue };
+        let ObjectBody::Index { on, columns, .. } = &object.body else { continue };
+        let Some(relation) = shared.world().relations.get(on).cloned() else { continue };
+        let columns = columns.clone();
+        let build = move || -> Result<BuiltIndex> {
+            relation.create_index(columns.clone())?;
+            Ok(BuiltIndex { relation, columns })
+        };
+        let cancel = handle.token();
+        tokio::select! {
+            index = tokio::task::spawn_blocking(build) => {
+                let failed = |e| Error::internal(format!("an index could not be built: {e}"));
+                built.push(index.map_err(failed)??);
+            }
+            () = cancel.cancelled() => return Err(handle.error()),
+        }
+    }
+    Ok(built)
+}
+
+/// Statements of more bytes than this take so long to parse and bind that others should not wait for it.
+const LONG: usize = 8192;
+
+/// Does work that takes long for long statements (`length` bytes) without keeping other connections from being
+/// served by this thread.
+pub(super) fn off_the_wire<T>(length: usize, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let shared = || Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if length > LONG && shared() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// The error of a statement that its user has cancelled.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::catalog::ObjectId;
 use crate::error::{Error, ErrorKind};
@@ -40,6 +40,8 @@ pub struct Subscriber {
     pub limit: usize,
     /// Bytes waiting; the receiver takes off what it has read.
     pub waiting: Arc<AtomicUsize>,
+    /// Told when it was too slow.
+    pub overflow: Arc<Notify>,
     /// The queue.
     pub queue: mpsc::UnboundedSender<Notice>,
 }
@@ -48,6 +50,8 @@ struct Entry {
     object: ObjectId,
     since: Epoch,
     last_told: Epoch,
+    /// It has been told of its end.
+    ended: bool,
     subscriber: Subscriber,
 }
 
@@ -62,7 +66,8 @@ impl Hub {
     /// Adds a subscriber: it has the relation as of `since` and is told of every later change.
     pub fn add(&mut self, object: ObjectId, subscriber: Subscriber, since: Epoch) {
         *self.per_object.entry(object).or_default() += 1;
-        self.entries.insert(subscriber.id, Entry { object, since, last_told: since, subscriber });
+        self.entries
+            .insert(subscriber.id, Entry { object, since, last_told: since, ended: false, subscriber });
     }
 
     /// Removes a subscriber; answers its relation and whether it was the last one there.
@@ -108,7 +113,7 @@ impl Hub {
             changes.into_iter().map(|(id, batches)| (id, Arc::new(batches))).collect();
         let nothing = Arc::new(Vec::new());
         for entry in self.entries.values_mut() {
-            if epoch <= entry.since {
+            if epoch <= entry.since || entry.ended {
                 continue;
             }
             let change = changes.get(&entry.object).filter(|c| c.iter().any(|b| !b.is_empty()));
@@ -122,6 +127,8 @@ impl Hub {
             let waiting = entry.subscriber.waiting.fetch_add(bytes, Ordering::AcqRel) + bytes;
             entry.last_told = epoch;
             let notice = if waiting > entry.subscriber.limit {
+                entry.ended = true;
+                entry.subscriber.overflow.notify_one();
                 Notice::End(Arc::new(
                     Error::new(ErrorKind::ConfigurationLimit, "the subscriber reads too slowly")
                         .with_detail(format!("{waiting} bytes were waiting for it."))
@@ -137,7 +144,8 @@ impl Hub {
 
     /// The relation is gone: its subscriptions end.
     pub fn relation_dropped(&mut self, object: ObjectId) {
-        for entry in self.entries.values().filter(|e| e.object == object) {
+        for entry in self.entries.values_mut().filter(|e| e.object == object && !e.ended) {
+            entry.ended = true;
             let end = Error::new(ErrorKind::UndefinedTable, "the relation subscribed to has been dropped");
             drop(entry.subscriber.queue.send(Notice::End(Arc::new(end))));
         }
@@ -147,6 +155,7 @@ impl Hub {
     pub fn next_tick(&self) -> Option<EventTime> {
         self.entries
             .values()
+            .filter(|e| !e.ended)
             .filter_map(|e| {
                 let up_to = e.subscriber.up_to.filter(|t| *t > e.last_told).map(Epoch::as_time);
                 let progress = e
@@ -166,7 +175,7 @@ mod tests {
     fn subscriber(id: u64, limit: usize, progress: bool) -> (Subscriber, mpsc::UnboundedReceiver<Notice>) {
         let (queue, rx) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        (Subscriber { id, progress, up_to: None, limit, waiting, queue }, rx)
+        (Subscriber { id, progress, up_to: None, limit, waiting, overflow: Arc::default(), queue }, rx)
     }
 
     fn change() -> Vec<ZBatch> {
@@ -203,6 +212,8 @@ mod tests {
             Ok(Notice::End(e)) => assert_eq!(e.kind(), ErrorKind::ConfigurationLimit),
             other => panic!("{other:?}"),
         }
+        hub.publish(Epoch(12), vec![(ObjectId(7), change())]);
+        assert!(rx.try_recv().is_err(), "it is told once");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, BooleanArray, Decimal128Array, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -15,20 +16,22 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::catalog::{ObjectBody, ObjectId};
 use crate::coord::Shared;
-use crate::coord::backend::{Outcome, OutputColumn, RowsTag};
+use crate::coord::backend::{CancelHandle, Outcome, OutputColumn, RowsTag};
 use crate::coord::command::Command;
 use crate::coord::ddl;
-use crate::coord::session::Session;
+use crate::coord::session::{Session, off_the_wire};
 use crate::coord::subscribe::{Notice, Subscriber};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::bind;
+use crate::sql::bind::{self, BindContext};
 use crate::sql::statement::{Emit, Envelope, Name, Subscribe, Target};
 use crate::store::relation::Relation;
 use crate::store::snapshot::EpochPin;
 use crate::time::Epoch;
 use crate::types::PgType;
 use crate::zset::ZBatch;
-use crate::zset::consolidate::consolidate;
+
+/// How long a client that is too slow may take to hear of it.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// What a subscription reads: a relation and its columns.
 struct Subscribed {
@@ -117,10 +120,23 @@ impl Envelop {
 struct Registration {
     shared: Arc<Shared>,
     subscriber: u64,
+    /// Ends the session when the client does not read.
+    watch: Option<tokio::task::AbortHandle>,
+}
+
+/// A subscriber that was too slow is told so when it reads; one that does not read at all keeps its connection, and what
+/// waits for it, only for a while.
+async fn end_if_stuck(overflow: Arc<tokio::sync::Notify>, session: CancelHandle) {
+    overflow.notified().await;
+    tokio::time::sleep(STUCK).await;
+    session.terminate();
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
         // When the coordinator is gone there is nothing left to leave.
         drop(self.shared.send(Command::Unsubscribe { subscriber: self.subscriber }));
     }
@@ -133,7 +149,8 @@ struct Stream {
     envelop: Envelop,
     up_to: Option<Epoch>,
     ended: bool,
-    _registration: Registration,
+    overflow: Arc<tokio::sync::Notify>,
+    registration: Registration,
 }
 
 impl Stream {
@@ -192,8 +209,8 @@ impl Stream {
 }
 
 impl Session {
-    /// SUBSCRIBE as a result of rows.
-    pub(super) async fn subscribe_rows(&mut self, subscribe: &Subscribe) -> Result<Outcome> {
+    /// SUBSCRIBE as a result of rows. `sent`: they go to the client as they come, not when it asks for them.
+    pub(super) async fn subscribe_rows(&mut self, subscribe: &Subscribe, sent: bool) -> Result<Outcome> {
         let subscribed = self.subscribed(subscribe)?;
         let progress = subscribe.progress.unwrap_or(false);
         let materialize = self.settings.text("subscribe_columns") == "materialize";
@@ -207,7 +224,11 @@ impl Session {
             Some(t) => Some(self.time_argument(t)?),
             None => None,
         };
-        let stream = self.open_subscription(subscribe, &subscribed, envelop, as_of, up_to).await?;
+        let mut stream = self.open_subscription(subscribe, &subscribed, envelop, as_of, up_to).await?;
+        if sent {
+            let watch = tokio::spawn(end_if_stuck(stream.overflow.clone(), self.handle.clone()));
+            stream.registration.watch = Some(watch.abort_handle());
+        }
         let stream = futures::stream::unfold(stream, |mut s| async move { s.next().await.map(|b| (b, s)) });
         Ok(Outcome::Rows {
             columns: columns.into(),
@@ -282,7 +303,7 @@ impl Session {
     fn subscribed_query(&mut self, text: &str) -> Result<Subscribed> {
         let shared = self.shared().clone();
         let catalog = self.transaction().catalog(&shared);
-        let context = self.context_over(&catalog, true);
+        let context = BindContext { text: Some(text.to_string()), ..self.context_over(&catalog, true) };
         let bound = bind::bind_query_text(text, &context)?;
         if !bound.param_types.is_empty() {
             return Err(Error::unsupported("parameters in SUBSCRIBE are not supported"));
@@ -316,15 +337,17 @@ impl Session {
         let waiting = Arc::new(AtomicUsize::new(0));
         let subscriber = shared.allocate_number();
         let limit = usize::try_from(self.settings.int("subscribe_buffer")).unwrap_or(0);
+        let overflow = Arc::new(tokio::sync::Notify::new());
         let request = Subscriber {
             id: subscriber,
             progress: envelop.progress,
             up_to,
             limit: if limit == 0 { 64 << 20 } else { limit },
             waiting: waiting.clone(),
+            overflow: overflow.clone(),
             queue,
         };
-        let registration = Registration { shared: shared.clone(), subscriber };
+        let registration = Registration { shared: shared.clone(), subscriber, watch: None };
         let (reply, answer) = oneshot::channel();
         shared.send(match &subscribed.plan {
             None => Command::Subscribe { object: subscribed.id, subscriber: request, reply },
@@ -346,10 +369,11 @@ impl Session {
             envelop,
             up_to,
             ended: up_to.is_some_and(|t| since >= t),
-            _registration: registration,
+            overflow,
+            registration,
         };
         let from = if as_of.is_some() && subscribed.plan.is_none() { pin.epoch() } else { since };
-        self.first_rows(subscribe, subscribed, &mut stream, from, since, &pin)?;
+        off_the_wire(usize::MAX, || self.first_rows(subscribe, subscribed, &mut stream, from, since, &pin))?;
         Ok(stream)
     }
 
@@ -363,30 +387,34 @@ impl Session {
         since: Epoch,
         _pin: &EpochPin,
     ) -> Result<()> {
-        if stream.ended {
-            // UP TO a time that is past: there is nothing before it to tell.
+        let up_to = stream.up_to.unwrap_or(Epoch::MAX);
+        if up_to <= from {
+            // There is nothing before it to tell.
             return Ok(());
         }
         let envelop = stream.envelop.clone();
         if envelop.progress {
             stream.ready.push_back(envelop.progressed(from)?);
         }
-        let begin = subscribed.relation.snapshot(from).batches(None)?;
         if subscribe.snapshot.unwrap_or(true) {
-            for batch in &begin {
-                stream.ready.push_back(envelop.rows(from, &ZBatch::inserts(batch.clone()))?);
+            for batch in subscribed.relation.snapshot(from).batches(None)? {
+                stream.ready.push_back(envelop.rows(from, &ZBatch::inserts(batch))?);
             }
         }
+        // What has happened since the past time that was asked for comes as it came.
         if from < since {
-            let mut all: Vec<ZBatch> = begin.into_iter().map(ZBatch::deletes).collect();
-            all.extend(subscribed.relation.snapshot(since).batches(None)?.into_iter().map(ZBatch::inserts));
-            let change = consolidate(subscribed.relation.schema(), &all)?;
-            if !change.is_empty() {
-                stream.ready.push_back(envelop.rows(since, &change)?);
+            for (epoch, change) in subscribed.relation.changes(from, since)? {
+                if epoch >= up_to {
+                    break;
+                }
+                stream.ready.push_back(envelop.rows(epoch, &change)?);
+                if envelop.progress {
+                    stream.ready.push_back(envelop.progressed(Epoch(epoch.0 + 1))?);
+                }
             }
         }
         if envelop.progress {
-            stream.ready.push_back(envelop.progressed(Epoch(since.0 + 1))?);
+            stream.ready.push_back(envelop.progressed(Epoch(since.0 + 1).min(up_to))?);
         }
         Ok(())
     }
@@ -398,7 +426,7 @@ impl Session {
             let ahead = t.as_time().0.saturating_sub(now.0);
             if ahead > 0 {
                 let micros = u64::try_from(ahead).unwrap_or(0);
-                tokio::time::sleep(std::time::Duration::from_micros(micros)).await;
+                tokio::time::sleep(Duration::from_micros(micros)).await;
             }
             if self.tick().await? >= t {
                 return Ok(self.shared().epochs.pin());

@@ -12,11 +12,13 @@ use crate::catalog::{Catalog, ObjectId};
 use crate::config::{SessionSettings, SettingRow};
 use crate::coord::backend::{Description, Outcome, OutputColumn, RowsTag};
 use crate::coord::introspect;
-use crate::coord::server::Server;
-use crate::coord::session::{Session, canceled};
-use crate::error::Result;
+use crate::coord::server::{Server, SessionInfo};
+use crate::coord::session::{Parsed, Session, canceled};
+use crate::error::{Error, Result};
 use crate::sql::Query;
+use crate::sql::statement::Statement;
 use crate::sql::system::{self, SettingsView, SystemColumn, SystemContext};
+use crate::time::EventTime;
 use crate::types::PgType;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,43 @@ struct View {
     settings: Mutex<SessionSettings>,
     server: Server,
     cancel: CancellationToken,
+}
+
+/// The rest of what a question is answered from. Long questions are answered on a thread of their own.
+struct Asked {
+    view: View,
+    catalog: Catalog,
+    search_path: Vec<String>,
+    user: String,
+    pid: i32,
+    now: EventTime,
+}
+
+impl Asked {
+    fn context(&self) -> SystemContext<'_> {
+        let server = &self.view.server;
+        let session = |s: SessionInfo| SessionRow {
+            pid: s.pid,
+            user: s.user,
+            database: DATABASE.to_string(),
+            application_name: s.application_name,
+            backend_start: Some(s.connected_at.0),
+            state: if s.pid == self.pid { "active".into() } else { "idle".into() },
+            ..SessionRow::default()
+        };
+        SystemContext {
+            catalog: &self.catalog,
+            search_path: self.search_path.clone(),
+            user: self.user.clone(),
+            database: DATABASE.to_string(),
+            pid: self.pid,
+            settings: &self.view,
+            sessions: server.sessions().into_iter().map(session).collect(),
+            server_relations: server_relations(),
+            now: self.now,
+            started: server.started(),
+        }
+    }
 }
 
 impl SettingsView for View {
@@ -48,6 +87,9 @@ impl SettingsView for View {
     }
     fn row_count(&self, id: ObjectId) -> Option<u64> {
         self.server.shared.world().relations.get(&id).map(|r| r.row_count() as u64)
+    }
+    fn memory_limit(&self) -> usize {
+        self.server.inner.settings.query_memory_limit()
     }
     fn check_interrupts(&self) -> Result<()> {
         if self.cancel.is_cancelled() { Err(canceled()) } else { Ok(()) }
@@ -73,41 +115,21 @@ fn server_relations() -> Vec<ServerRelation> {
 }
 
 impl Session {
-    fn system_view(&self) -> View {
-        View {
+    /// What a question about the catalog is answered from, if a query is one.
+    fn asked(&mut self, query: &Query) -> Option<Asked> {
+        let shared = self.shared().clone();
+        let transaction = self.transaction();
+        let (catalog, now) = (transaction.catalog(&shared), transaction.started);
+        let search_path = self.search_path();
+        if !system::is_catalog_query(query, &catalog, &search_path) {
+            return None;
+        }
+        let view = View {
             settings: Mutex::new(self.settings.clone()),
             server: self.server.clone(),
             cancel: self.cancel.clone(),
-        }
-    }
-
-    fn system_context<'a>(&mut self, catalog: &'a Catalog, view: &'a View) -> SystemContext<'a> {
-        let now = self.transaction().started;
-        SystemContext {
-            catalog,
-            search_path: self.search_path(),
-            user: self.user.clone(),
-            database: DATABASE.to_string(),
-            pid: self.pid,
-            settings: view,
-            sessions: self
-                .server
-                .sessions()
-                .into_iter()
-                .map(|s| SessionRow {
-                    pid: s.pid,
-                    user: s.user,
-                    database: DATABASE.to_string(),
-                    application_name: s.application_name,
-                    backend_start: Some(s.connected_at.0),
-                    state: if s.pid == self.pid { "active".into() } else { "idle".into() },
-                    ..SessionRow::default()
-                })
-                .collect(),
-            server_relations: server_relations(),
-            now,
-            started: self.server.started(),
-        }
+        };
+        Some(Asked { view, catalog, search_path, user: self.user.clone(), pid: self.pid, now })
     }
 
     /// The types of a query that the catalog's evaluator answers.
@@ -116,33 +138,39 @@ impl Session {
         query: &Query,
         given: &[u32],
     ) -> Result<Option<Description>> {
-        let shared = self.shared().clone();
-        let catalog = self.transaction().catalog(&shared);
-        if !system::is_catalog_query(query, &catalog, &self.search_path()) {
-            return Ok(None);
-        }
-        let view = self.system_view();
-        let context = self.system_context(&catalog, &view);
-        let described = system::describe(query, &context, given)?;
+        let Some(asked) = self.asked(query) else { return Ok(None) };
+        let described = system::describe(query, &asked.context(), given)?;
         Ok(Some(Description { params: described.params, columns: Some(output(described.columns)) }))
     }
 
     /// The answer to a question about the catalog.
-    pub(super) fn catalog_answer(
+    pub(super) async fn catalog_answer(
         &mut self,
-        query: &Query,
+        parsed: &Arc<Parsed>,
         params: &[ScalarValue],
     ) -> Result<Option<Outcome>> {
-        let shared = self.shared().clone();
-        let catalog = self.transaction().catalog(&shared);
-        if !system::is_catalog_query(query, &catalog, &self.search_path()) {
-            return Ok(None);
-        }
-        let view = self.system_view();
-        let context = self.system_context(&catalog, &view);
-        let (columns, rows) = system::answer(query, &context, params)?;
-        drop(context);
-        self.settings = view.settings.into_inner();
+        let Statement::Query(query) = parsed.statement() else { return Ok(None) };
+        let Some(asked) = self.asked(query) else { return Ok(None) };
+        let (columns, rows, asked) = if system::is_short(query) {
+            let (columns, rows) = system::answer(query, &asked.context(), params)?;
+            (columns, rows, asked)
+        } else {
+            let (parsed, params) = (parsed.clone(), params.to_vec());
+            let work = move || {
+                let Statement::Query(query) = parsed.statement() else {
+                    return Err(Error::internal("a query is a query"));
+                };
+                let (columns, rows) = system::answer(query, &asked.context(), &params)?;
+                Ok((columns, rows, asked))
+            };
+            // When the session no longer waits, its token is what ends the work.
+            match tokio::task::spawn_blocking(work).await {
+                Ok(answer) => answer?,
+                Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                Err(_) => return Err(canceled()),
+            }
+        };
+        self.settings = asked.view.settings.into_inner();
         Ok(Some(Outcome::Rows {
             columns: output(columns),
             stream: Box::pin(futures::stream::iter([Ok(rows)])),

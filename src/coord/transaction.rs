@@ -101,6 +101,14 @@ impl Transaction {
         }
     }
 
+    /// The version of [`Transaction::catalog`].
+    pub fn catalog_version(&mut self, shared: &Shared) -> u64 {
+        match &self.catalog {
+            Some(c) => c.version(),
+            None => self.snapshot(shared).world.catalog.version(),
+        }
+    }
+
     /// Takes definitions into the transaction.
     pub fn define(&mut self, catalog: Catalog, ops: Vec<DdlOp>) -> Result<()> {
         for op in &ops {

@@ -3,10 +3,11 @@
 //!
 //! Boundary: builds; nothing runs here.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::DataflowSpec;
-use super::instance::{Instance, Kind, Node, RESULT, Task};
+use super::instance::{Instance, Kind, Node, RESULT, Run, Task};
 use crate::error::{Error, Result};
 use crate::operator::distinct::Distinct;
 use crate::operator::join::{Join, JoinSpec};
@@ -50,8 +51,10 @@ pub(super) fn instance(spec: &DataflowSpec, index: usize, workers: usize) -> Res
         fresh: true,
         epochs: 0,
         result: Vec::new(),
+        taken: VecDeque::new(),
         errors: Vec::new(),
         scratch: Output::default(),
+        run: Run::default(),
     })
 }
 

@@ -6,22 +6,44 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::exchange::{Delivery, Mailboxes};
 use super::introspect::DataflowStats;
-use super::worker::{Active, Answer, Command, FinishCommand, RunResult, Shared, StepCommand, Worker};
+use super::worker::{
+    Active, Answer, Command, FinishCommand, RunResult, Shared, StepCommand, Worker, step_together,
+};
 use super::{DataflowSpec, EpochInput, StepReport, Target};
 use crate::catalog::ObjectId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::eval_error;
-use crate::time::{EventTime, Watermark};
+use crate::plan::Op;
+use crate::time::{Epoch, EventTime, Watermark};
 use crate::zset::ZBatch;
 use crate::zset::consolidate::consolidate;
 
 /// Plans nest deeply, and expressions recurse.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Steps of at most this many rows are run by the thread that asks for them, for all workers.
+const TOGETHER_ROWS: usize = 512;
+/// If that took longer than this, the next ones are left to the workers' threads.
+const TOGETHER_TIME: Duration = Duration::from_millis(2);
+/// So many steps then are.
+const APART_STEPS: u32 = 32;
+/// How often the end of a hydration is worked at in turns that leave room for others. Changes come in meanwhile, so
+/// that there is always another round; the one after these is worked through.
+const SLICED_ROUNDS: u32 = 6;
+
+/// The end of a hydration: rounds, in each of which what has come in since the one before is absorbed.
+#[derive(Default)]
+struct Ending {
+    rounds: u32,
+    /// Errors so far.
+    errors: Vec<ZBatch>,
+}
 
 /// What the engine knows of a dataflow.
 struct Dataflow {
@@ -30,16 +52,27 @@ struct Dataflow {
     /// Relations it reads.
     inputs: Vec<ObjectId>,
     hydrating: bool,
+    /// A round of the end of its hydration is under way, closed at this time.
+    ending: Option<Ending>,
+    round: Option<(Epoch, EventTime)>,
     timer: Option<EventTime>,
     waits: bool,
     state_bytes: usize,
     watermark: Watermark,
 }
 
-/// Where commands go: one worker needs no thread, so nothing is handed over.
-enum Crew {
-    Inline(Box<Worker>),
-    Threads { senders: Vec<Sender<Command>>, answers: Receiver<Answer>, threads: Vec<JoinHandle<()>> },
+/// The workers. One needs no thread; of several, each has one, and all are at rest between commands.
+struct Crew {
+    workers: Vec<Arc<Mutex<Worker>>>,
+    threads: Option<Threads>,
+    /// Small steps that are still to be left to the threads.
+    apart: u32,
+}
+
+struct Threads {
+    senders: Vec<Sender<Command>>,
+    answers: Receiver<Answer>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// All running dataflows and the workers that run them.
@@ -69,11 +102,11 @@ impl Engine {
             barrier: Barrier::new(workers),
             failed: Mutex::default(),
         });
-        let crew = if workers == 1 {
-            Crew::Inline(Box::new(Worker::new(0, 1, shared.clone())))
-        } else {
-            start_threads(workers, &shared)
-        };
+        let all: Vec<Arc<Mutex<Worker>>> = (0..workers)
+            .map(|index| Arc::new(Mutex::new(Worker::new(index, workers, shared.clone()))))
+            .collect();
+        let threads = (workers > 1).then(|| start_threads(&all));
+        let crew = Crew { workers: all, threads, apart: 0 };
         Engine {
             crew,
             shared,
@@ -111,11 +144,18 @@ impl Engine {
             self.readers.entry(*input).or_default().push(spec.id);
         }
         let id = spec.id;
+        if let Target::View(view, _) = &spec.target
+            && spec.plan.nodes.iter().any(|n| matches!(n.op, Op::Negate))
+        {
+            view.expect_deletes()?;
+        }
         let dataflow = Dataflow {
             keep_changelog: spec.keep_changelog,
             spec,
             inputs,
             hydrating: true,
+            ending: None,
+            round: None,
             timer: None,
             waits: false,
             state_bytes: 0,
@@ -166,11 +206,33 @@ impl Engine {
         let mut report = StepReport::default();
         if !active.is_empty() {
             let step = StepCommand { epoch: input.epoch, now: input.now, changes: input.changes, active };
-            let results = self.command(Command::Step(Arc::new(step))).results;
+            let results = self.run_step(step).results;
             self.gather(results, input.epoch, &mut report)?;
         }
         report.next_timer = self.timers.first().map(|(t, _)| *t);
         Ok(report)
+    }
+
+    /// Whether a step with these changes is likely to be over at once, without waking a worker.
+    pub fn is_small(&self, changes: &[(ObjectId, Vec<ZBatch>)]) -> bool {
+        let rows: usize = changes.iter().flat_map(|(_, b)| b).map(ZBatch::num_rows).sum();
+        rows <= TOGETHER_ROWS && self.crew.apart == 0
+    }
+
+    fn run_step(&mut self, step: StepCommand) -> Answer {
+        let together = self.is_small(&step.changes);
+        if self.crew.threads.is_none() || !together {
+            self.crew.apart = self.crew.apart.saturating_sub(1);
+            return self.command(Command::Step(Arc::new(step)));
+        }
+        let start = Instant::now();
+        self.shared.failed.lock().clear();
+        let mut workers: Vec<_> = self.crew.workers.iter().map(|w| w.lock()).collect();
+        let answer = step_together(&mut workers, &step);
+        if start.elapsed() > TOGETHER_TIME {
+            self.crew.apart = APART_STEPS;
+        }
+        answer
     }
 
     /// Absorbs a part of the snapshots of a hydrating dataflow's inputs.
@@ -201,20 +263,83 @@ impl Engine {
     /// Ends a hydration at the border after `input.epoch`: absorbs what was kept back and closes. The view's
     /// rows begin at that epoch. `changes` of the input are ignored, its watermarks are taken over.
     pub fn finish_hydration(&mut self, id: ObjectId, input: EpochInput) -> Result<StepReport> {
-        self.hydrating(id)?;
+        self.finish_some(id, &input, None)?
+            .ok_or_else(|| Error::internal("a hydration without a time limit has not come to its end"))
+    }
+
+    /// Works at the end of a hydration for about `budget` (`None`: to the end); gives the report when it is there.
+    /// `input` is the epoch border of the moment. What the dataflow gives goes to its view bit by bit, where nobody
+    /// sees it; when nothing is left to do, it begins at `input.epoch`.
+    pub fn finish_some(
+        &mut self,
+        id: ObjectId,
+        input: &EpochInput,
+        budget: Option<Duration>,
+    ) -> Result<Option<StepReport>> {
+        let deadline = budget.map(|b| Instant::now() + b);
+        loop {
+            let begins = self.begin_round(id, input)?;
+            let watermarks = self.input_watermarks(id);
+            let dataflow = self.hydrating(id)?;
+            let rounds = dataflow.ending.get_or_insert_default().rounds;
+            let until = deadline.filter(|_| rounds <= SLICED_ROUNDS);
+            let (epoch, now) = dataflow.round.unwrap_or((input.epoch, input.now));
+            let finish = FinishCommand { begins, epoch, now, id, watermarks, until };
+            let mut results = self.command(Command::Finish(Arc::new(finish))).results;
+            if let Some(failed) = results.iter_mut().find(|r| r.failure.is_some()) {
+                let mut report = StepReport::default();
+                report.failed.extend(failed.failure.take().map(|e| (id, e)));
+                report.ran.push(id);
+                self.drop(id);
+                return Ok(Some(report));
+            }
+            let dataflow = self.hydrating(id)?;
+            dataflow.state_bytes = results.iter().map(|r| r.state_bytes).sum();
+            let errors = results.iter_mut().flat_map(|r| std::mem::take(&mut r.errors));
+            dataflow.ending.get_or_insert_default().errors.extend(errors);
+            if results.iter().any(|r| r.more) {
+                if deadline.is_some_and(|d| Instant::now() >= d) {
+                    return Ok(None);
+                }
+                continue;
+            }
+            dataflow.round = None;
+            // An earlier round does not know what time has passed since.
+            if epoch == input.epoch && !results.iter().any(|r| r.has_kept) {
+                return self.go_live(id, input.epoch, results).map(Some);
+            }
+        }
+    }
+
+    /// Whether a new round begins; then the watermarks of `input` are taken over.
+    fn begin_round(&mut self, id: ObjectId, input: &EpochInput) -> Result<bool> {
+        let dataflow = self.hydrating(id)?;
+        if dataflow.round.is_some() {
+            return Ok(false);
+        }
+        dataflow.round = Some((input.epoch, input.now));
+        dataflow.ending.get_or_insert_default().rounds += 1;
         for (relation, watermark) in &input.watermarks {
             self.watermarks.insert(*relation, *watermark);
         }
-        let watermarks = self.input_watermarks(id);
-        let dataflow = Active { id, watermarks, is_read: false, keep_changelog: false };
-        let finish = FinishCommand { epoch: input.epoch, now: input.now, dataflow };
-        let results = self.command(Command::Finish(Arc::new(finish))).results;
-        if let Some(d) = self.dataflows.get_mut(&id) {
-            d.hydrating = false;
+        Ok(true)
+    }
+
+    /// The view is full and begins at `epoch`.
+    fn go_live(&mut self, id: ObjectId, epoch: Epoch, mut results: Vec<RunResult>) -> Result<StepReport> {
+        self.command(Command::GoLive(id));
+        let dataflow = self.hydrating(id)?;
+        dataflow.hydrating = false;
+        let ending = dataflow.ending.take().unwrap_or_default();
+        if let Some(first) = results.first_mut() {
+            first.errors = ending.errors;
+        }
+        if let Target::View(view, _) = &dataflow.spec.target {
+            view.reveal(epoch);
         }
         self.renew_watermark(id);
         let mut report = StepReport::default();
-        self.gather(results, input.epoch, &mut report)?;
+        self.gather(results, epoch, &mut report)?;
         report.next_timer = self.timers.first().map(|(t, _)| *t);
         Ok(report)
     }
@@ -321,9 +446,9 @@ impl Engine {
     /// Sends a command to all workers and waits for all answers.
     fn command(&mut self, command: Command) -> Answer {
         self.shared.failed.lock().clear();
-        match &mut self.crew {
-            Crew::Inline(worker) => worker.execute(&command),
-            Crew::Threads { senders, answers, .. } => {
+        match &mut self.crew.threads {
+            None => self.crew.workers[0].lock().execute(&command),
+            Some(Threads { senders, answers, .. }) => {
                 for sender in senders.iter() {
                     // A worker ends only when the engine is dropped.
                     let _ = sender.send(command.clone());
@@ -341,12 +466,7 @@ impl Engine {
     }
 
     /// Puts the workers' results together, and stops what has failed or is too large.
-    fn gather(
-        &mut self,
-        results: Vec<RunResult>,
-        epoch: crate::time::Epoch,
-        report: &mut StepReport,
-    ) -> Result<()> {
+    fn gather(&mut self, results: Vec<RunResult>, epoch: Epoch, report: &mut StepReport) -> Result<()> {
         let mut merged: BTreeMap<ObjectId, RunResult> = BTreeMap::new();
         for result in results {
             match merged.get_mut(&result.id) {
@@ -418,7 +538,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Crew::Threads { senders, threads, .. } = &mut self.crew {
+        if let Some(Threads { senders, threads, .. }) = &mut self.crew.threads {
             senders.clear();
             for thread in threads.drain(..) {
                 // A panic of a worker has been told where it happened.
@@ -441,7 +561,7 @@ fn out_of_memory(bytes: usize) -> Error {
 fn settle_errors(
     dataflow: &Dataflow,
     id: ObjectId,
-    epoch: crate::time::Epoch,
+    epoch: Epoch,
     errors: &[ZBatch],
     report: &mut StepReport,
 ) -> Result<()> {
@@ -456,17 +576,16 @@ fn settle_errors(
     Ok(())
 }
 
-fn start_threads(workers: usize, shared: &Arc<Shared>) -> Crew {
+fn start_threads(workers: &[Arc<Mutex<Worker>>]) -> Threads {
     let (reply, answers) = channel();
-    let mut senders = Vec::with_capacity(workers);
-    let mut threads = Vec::with_capacity(workers);
-    for index in 0..workers {
+    let mut senders = Vec::with_capacity(workers.len());
+    let mut threads = Vec::with_capacity(workers.len());
+    for (index, worker) in workers.iter().enumerate() {
         let (sender, commands) = channel::<Command>();
-        let (reply, shared) = (reply.clone(), shared.clone());
+        let (reply, worker) = (reply.clone(), worker.clone());
         let run = move || {
-            let mut worker = Worker::new(index, workers, shared);
             while let Ok(command) = commands.recv() {
-                let answer = worker.execute(&command);
+                let answer = worker.lock().execute(&command);
                 if reply.send(answer).is_err() {
                     return;
                 }
@@ -480,5 +599,5 @@ fn start_threads(workers: usize, shared: &Arc<Shared>) -> Crew {
         senders.push(sender);
         threads.push(thread);
     }
-    Crew::Threads { senders, answers, threads }
+    Threads { senders, answers, threads }
 }

@@ -1,12 +1,13 @@
 //! Exchange between workers: which worker owns a row, and the mailboxes that carry rows there.
 //!
 //! An edge is drained completely in each run before the run ends, so a mailbox needs no epochs. Sends never
-//! block; a receiver parks until something has come. Every worker ends its part of an edge with a marker.
+//! block; a receiver parks until something has come, or goes away and comes back. Every worker ends its part of an edge with a marker.
 //!
 //! Boundary: moves batches; knows nothing of operators. The transport is a trait so that a simulation can
 //! order deliveries as it likes and a cluster can cross processes.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use arrow::array::UInt32Array;
 use parking_lot::{Condvar, Mutex};
@@ -15,8 +16,8 @@ use rand::seq::SliceRandom;
 
 use crate::catalog::ObjectId;
 use crate::error::Result;
-use crate::zset::ZBatch;
 use crate::zset::key::{hash_columns, shard_of};
+use crate::zset::{TARGET_ROWS, ZBatch};
 
 /// An exchange node of a dataflow.
 pub(super) type EdgeId = (ObjectId, usize);
@@ -37,8 +38,32 @@ pub enum Delivery {
 pub(super) trait Transport: Send + Sync {
     /// Hands a batch over, or with `None` the marker that no more will come from `from` on this edge.
     fn send(&self, edge: EdgeId, from: usize, to: usize, batch: Option<ZBatch>);
-    /// Waits for batches on an edge; `None` once all peers have sent their markers and everything was taken.
-    fn receive(&self, edge: EdgeId, at: usize) -> Option<Vec<ZBatch>>;
+    /// Takes the batches that have come on an edge, waiting for some as long as `patience` says.
+    fn receive(&self, edge: EdgeId, at: usize, patience: Patience) -> Received;
+    /// Throws away what is on its way to this worker for a dataflow that is no more.
+    fn forget(&self, dataflow: ObjectId, at: usize);
+}
+
+/// How long a receiver waits when nothing is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Patience {
+    /// Until something comes: the peers are at work on other threads.
+    Endless,
+    /// Until this moment.
+    Until(Instant),
+    /// Not at all.
+    None,
+}
+
+/// What a receiver got.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// Batches; there may be more.
+    Batches(Vec<ZBatch>),
+    /// All peers have sent their markers and everything was taken.
+    End,
+    /// Nothing has come in the time given.
+    Nothing,
 }
 
 #[derive(Default)]
@@ -77,7 +102,7 @@ impl Transport for Mailboxes {
         mailbox.arrived.notify_one();
     }
 
-    fn receive(&self, edge: EdgeId, at: usize) -> Option<Vec<ZBatch>> {
+    fn receive(&self, edge: EdgeId, at: usize, patience: Patience) -> Received {
         let mailbox = &self.boxes[at];
         let peers = self.boxes.len() - 1;
         let mut queues = mailbox.queues.lock();
@@ -88,15 +113,27 @@ impl Transport for Mailboxes {
                 if ready && !queue.batches.is_empty() {
                     let batches = std::mem::take(&mut queue.batches);
                     drop(queues);
-                    return Some(self.order(batches, at));
+                    return Received::Batches(self.order(batches, at));
                 }
                 if ended {
                     queues.remove(&edge);
-                    return None;
+                    return Received::End;
                 }
             }
-            mailbox.arrived.wait(&mut queues);
+            match patience {
+                Patience::Endless => mailbox.arrived.wait(&mut queues),
+                Patience::Until(moment) => {
+                    if mailbox.arrived.wait_until(&mut queues, moment).timed_out() {
+                        return Received::Nothing;
+                    }
+                }
+                Patience::None => return Received::Nothing,
+            }
         }
+    }
+
+    fn forget(&self, dataflow: ObjectId, at: usize) {
+        self.boxes[at].queues.lock().retain(|(id, _), _| *id != dataflow);
     }
 }
 
@@ -116,6 +153,7 @@ pub(super) struct Router {
     workers: usize,
     owner: [u16; SHARDS],
     hashes: Vec<u64>,
+    counts: Vec<usize>,
 }
 
 impl Router {
@@ -124,7 +162,7 @@ impl Router {
         for (shard, o) in owner.iter_mut().enumerate() {
             *o = u16::try_from(shard * workers / SHARDS).expect("there are at most 256 owners");
         }
-        Router { workers, owner, hashes: Vec::new() }
+        Router { workers, owner, hashes: Vec::new(), counts: vec![0; workers] }
     }
 
     /// Splits a batch by the owner of its keys; `part(worker, rows)` is called for each worker that gets any.
@@ -141,9 +179,10 @@ impl Router {
         let columns: Vec<_> = keys.iter().map(|k| batch.column(*k).clone()).collect();
         self.hashes.clear();
         hash_columns(&columns, &mut self.hashes);
-        let owner_of = |hash: u64| usize::from(self.owner[usize::from(shard_of(hash))]);
-        let mut counts = vec![0usize; self.workers];
-        for hash in &self.hashes {
+        let Router { owner, hashes, counts, .. } = self;
+        let owner_of = |hash: u64| usize::from(owner[usize::from(shard_of(hash))]);
+        counts.fill(0);
+        for hash in hashes.iter() {
             counts[owner_of(*hash)] += 1;
         }
         // Copying rows is the main cost of an exchange.
@@ -152,10 +191,10 @@ impl Router {
             return Ok(());
         }
         let mut indices: Vec<Vec<u32>> = counts.iter().map(|n| Vec::with_capacity(*n)).collect();
-        for (row, hash) in (0u32..).zip(&self.hashes) {
+        for (row, hash) in (0u32..).zip(hashes.iter()) {
             indices[owner_of(*hash)].push(row);
         }
-        for (worker, rows) in indices.into_iter().enumerate() {
+        for (worker, rows) in indices.into_iter().enumerate().take(self.workers) {
             if !rows.is_empty() {
                 part(worker, batch.take(&UInt32Array::from(rows))?);
             }
@@ -164,24 +203,81 @@ impl Router {
     }
 }
 
-/// The share of `batches` that worker `index` of `workers` reads first. Exchanges follow, so any distribution
-/// is right; small batches stay whole.
+/// The fewest rows that a batch is cut to: smaller pieces cost more per row than another worker brings.
+const LEAST_PIECE: usize = TARGET_ROWS / 2;
+
+/// The share of `batches` that worker `index` of `workers` reads first. Exchanges follow where rows must meet, so
+/// any distribution is right; every worker must come to the same one. Batches go whole to the worker that has
+/// the fewest rows so far (a view keeps whole batches as they are, and has to put slices together again); only one
+/// that is larger than a fair share of everything is cut.
 pub(super) fn share(batches: &[ZBatch], index: usize, workers: usize) -> Vec<ZBatch> {
-    const SMALL: usize = 512;
+    if workers == 1 {
+        return batches.iter().filter(|b| !b.is_empty()).cloned().collect();
+    }
+    let total: usize = batches.iter().map(ZBatch::num_rows).sum();
+    let fair = total.div_ceil(workers).max(TARGET_ROWS);
+    let mut given = vec![0usize; workers];
     let mut own = Vec::new();
-    for (i, batch) in batches.iter().enumerate() {
+    for batch in batches {
         let rows = batch.num_rows();
-        if workers == 1 {
-            own.push(batch.clone());
-        } else if rows <= SMALL {
-            if i % workers == index {
-                own.push(batch.clone());
+        let pieces = if rows > fair { workers.min(rows / LEAST_PIECE) } else { 1 };
+        for piece in 0..pieces {
+            let (from, to) = (rows * piece / pieces, rows * (piece + 1) / pieces);
+            let least = (0..workers).min_by_key(|w| given[*w]).unwrap_or(0);
+            given[least] += to - from;
+            if least == index && to > from {
+                own.push(if pieces == 1 { batch.clone() } else { batch.slice(from, to - from) });
             }
-        } else {
-            let (from, to) = (rows * index / workers, rows * (index + 1) / workers);
-            own.push(batch.slice(from, to - from));
         }
     }
-    own.retain(|b| !b.is_empty());
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+    use super::*;
+
+    fn batch(start: i64, rows: i64) -> ZBatch {
+        let schema = Schema::new(vec![Field::new("a", DataType::Int64, false)]);
+        let a = Int64Array::from_iter_values(start..start + rows);
+        ZBatch::inserts(RecordBatch::try_new(Arc::new(schema), vec![Arc::new(a)]).unwrap())
+    }
+
+    fn values(batches: &[ZBatch]) -> Vec<i64> {
+        let column = |b: &ZBatch| b.column(0).as_primitive::<Int64Type>().values().to_vec();
+        let mut values: Vec<i64> = batches.iter().flat_map(column).collect();
+        values.sort_unstable();
+        values
+    }
+
+    #[test]
+    fn batches_are_handed_out_whole_and_evenly() {
+        let all: Vec<ZBatch> = (0..6).map(|i| batch(i * 8000, 8000)).collect();
+        for workers in [1, 2, 3] {
+            let shares: Vec<Vec<ZBatch>> = (0..workers).map(|w| share(&all, w, workers)).collect();
+            for s in &shares {
+                assert_eq!(s.len(), 6 / workers);
+                assert!(
+                    s.iter()
+                        .all(|b| all.iter().any(|a| a.column(0).to_data().ptr_eq(&b.column(0).to_data())))
+                );
+            }
+            assert_eq!(values(&shares.concat()), (0..48_000).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_batch_larger_than_everything_else_is_cut_and_small_ones_are_not() {
+        let all = vec![batch(0, 100), batch(100, 40_000), batch(40_100, 0), batch(40_100, 50)];
+        let shares: Vec<Vec<ZBatch>> = (0..4).map(|w| share(&all, w, 4)).collect();
+        assert_eq!(values(&shares.concat()), (0..40_150).collect::<Vec<_>>());
+        assert!(shares.iter().all(|s| s.iter().map(ZBatch::num_rows).sum::<usize>() < 20_200));
+        let one = vec![batch(0, 8192)];
+        assert_eq!(share(&one, 0, 2).len() + share(&one, 1, 2).len(), 1);
+    }
 }

@@ -3,11 +3,12 @@
 //! Batches go depth first, so that what an operator emits is taken up before it emits more: a join's fan-out is
 //! never held whole. Stateful operators are closed in topological order, once all their inputs of the epoch are
 //! complete; with several workers the order alternates between closing the operators of one exchange level and
-//! exchanging what they emitted.
+//! exchanging what they emitted. A run can be left at any point between two batches and gone on with later.
 //!
 //! Boundary: single-threaded; the worker decides when to run and where the output goes.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
-use super::exchange::{Router, Transport};
+use super::exchange::{Patience, Received, Router, Transport};
 use super::introspect::{DataflowStats, NodeStats};
 use crate::catalog::ObjectId;
 use crate::error::{Error, Result};
@@ -94,6 +95,32 @@ enum Work {
     Resume(usize),
 }
 
+/// The time of the epoch that a run closes, as each node has it.
+struct Closes {
+    epoch: Epoch,
+    now: EventTime,
+    /// Watermark of each node's output.
+    watermarks: Vec<Watermark>,
+}
+
+/// A run: how far it has come.
+pub(super) struct Run {
+    /// What is still to be fed, by input node.
+    feed: VecDeque<(usize, ZBatch)>,
+    /// What has been emitted and not been taken up; the last one is next.
+    work: Vec<Work>,
+    /// The next task of the schedule.
+    task: usize,
+    closes: Option<Closes>,
+    outcome: Result<()>,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Run { feed: VecDeque::new(), work: Vec::new(), task: 0, closes: None, outcome: Ok(()) }
+    }
+}
+
 /// One worker's part of a dataflow.
 pub(super) struct Instance {
     pub(super) id: ObjectId,
@@ -109,96 +136,141 @@ pub(super) struct Instance {
     pub(super) fresh: bool,
     pub(super) epochs: u64,
     pub(super) result: Vec<ZBatch>,
+    /// While hydrating: what is to be taken out of the view when everything has been put in.
+    pub(super) taken: VecDeque<ZBatch>,
     pub(super) errors: Vec<ZBatch>,
     pub(super) scratch: Output,
+    pub(super) run: Run,
 }
 
 impl Instance {
-    /// Feeds changes of relations and, if given, closes the epoch. Whatever happens, this worker's part of every
-    /// exchange is carried out, so that no peer waits for ever.
+    /// Feeds changes of relations and, if given, closes the epoch, to the end.
     pub(super) fn run(
         &mut self,
         around: &mut Surroundings,
         changes: &[(ObjectId, Vec<ZBatch>)],
         closing: Option<Closing<'_>>,
     ) -> Result<()> {
-        let mut outcome = guarded(|| self.feed(around, changes, closing.is_some()));
-        let watermarks = closing.map(|c| self.watermarks(c.watermarks));
-        let schedule = std::mem::take(&mut self.schedule);
-        for task in &schedule {
-            match *task {
-                Task::Close(node) => {
-                    if let (Ok(()), Some(closing), Some(watermarks)) = (&outcome, &closing, &watermarks) {
-                        outcome = guarded(|| self.close(around, node, closing, watermarks));
+        self.begin(around, changes, closing);
+        self.advance(around, Patience::Endless);
+        self.end()
+    }
+
+    /// Begins a run: feeds changes of relations and, if given, closes the epoch. [`Instance::advance`] carries it
+    /// out.
+    pub(super) fn begin(
+        &mut self,
+        around: &Surroundings,
+        changes: &[(ObjectId, Vec<ZBatch>)],
+        closing: Option<Closing<'_>>,
+    ) {
+        let run = &mut self.run;
+        run.outcome = Ok(());
+        run.task = 0;
+        for (relation, batches) in changes {
+            for (n, node) in self.nodes.iter().enumerate() {
+                if matches!(&node.kind, Kind::Input { relation: r, .. } if r == relation) {
+                    run.feed.extend(batches.iter().filter(|b| !b.is_empty()).map(|b| (n, b.clone())));
+                }
+            }
+        }
+        if closing.is_some() && self.fresh && around.index == 0 {
+            for (n, node) in self.nodes.iter().enumerate() {
+                if let Kind::Constant(rows) = &node.kind
+                    && rows.num_rows() > 0
+                {
+                    run.feed.push_front((n, ZBatch::inserts(rows.clone())));
+                }
+            }
+        }
+        let closes =
+            closing.map(|c| Closes { epoch: c.epoch, now: c.now, watermarks: self.watermarks(c.watermarks) });
+        self.run.closes = closes;
+    }
+
+    /// Carries a run on; whether it is over. Whatever fails, this worker's part of every exchange is carried out,
+    /// so that no peer waits for ever.
+    pub(super) fn advance(&mut self, around: &mut Surroundings, patience: Patience) -> bool {
+        loop {
+            match guarded(|| self.work_on(around, patience)) {
+                Ok(over) => return over,
+                Err(e) => {
+                    self.run.work.clear();
+                    self.run.feed.clear();
+                    if self.run.outcome.is_ok() {
+                        self.run.outcome = Err(e);
                     }
                 }
+            }
+        }
+    }
+
+    /// What a run that is over came to.
+    pub(super) fn end(&mut self) -> Result<()> {
+        if self.run.closes.take().is_some() {
+            self.fresh = false;
+            self.epochs += 1;
+        }
+        std::mem::replace(&mut self.run.outcome, Ok(()))
+    }
+
+    /// Works until the run is over (true), the time is up or a peer has to be waited for. What has been emitted is
+    /// taken up before anything new, so that no output is ever held whole.
+    fn work_on(&mut self, around: &mut Surroundings, patience: Patience) -> Result<bool> {
+        loop {
+            if let Patience::Until(moment) = patience
+                && Instant::now() >= moment
+            {
+                return Ok(false);
+            }
+            if let Some(next) = self.run.work.pop() {
+                self.handle(around, next)?;
+                continue;
+            }
+            if let Some((n, batch)) = self.run.feed.pop_front() {
+                self.feed(n, batch)?;
+                continue;
+            }
+            let Some(task) = self.schedule.get(self.run.task).copied() else { return Ok(true) };
+            match task {
+                Task::Close(node) => {
+                    // Not to be done again if it fails.
+                    self.run.task += 1;
+                    self.close(node)?;
+                }
                 Task::Seal(node) => {
+                    self.run.task += 1;
                     for peer in (0..around.workers).filter(|p| *p != around.index) {
                         around.transport.send((self.id, node), around.index, peer, None);
                     }
                 }
                 Task::Drain(node) => {
-                    while let Some(batches) = around.transport.receive((self.id, node), around.index) {
-                        if outcome.is_ok() {
-                            outcome = guarded(|| {
-                                let mut work = Vec::new();
-                                self.emit(node, batches, &mut work);
-                                self.drive(around, work)
-                            });
+                    match around.transport.receive((self.id, node), around.index, patience) {
+                        Received::Batches(batches) => {
+                            if self.run.outcome.is_ok() {
+                                self.emit(node, batches);
+                            }
                         }
+                        Received::End => self.run.task += 1,
+                        Received::Nothing => return Ok(false),
                     }
                 }
             }
         }
-        self.schedule = schedule;
-        if closing.is_some() {
-            self.fresh = false;
-            self.epochs += 1;
-        }
-        outcome
     }
 
-    /// Pushes the inputs through the stateless part of the dataflow.
-    fn feed(
-        &mut self,
-        around: &mut Surroundings,
-        changes: &[(ObjectId, Vec<ZBatch>)],
-        closing: bool,
-    ) -> Result<()> {
-        if closing && self.fresh && around.index == 0 {
-            for n in 0..self.nodes.len() {
-                if let Kind::Constant(rows) = &self.nodes[n].kind
-                    && rows.num_rows() > 0
-                {
-                    let batch = ZBatch::inserts(rows.clone());
-                    let mut work = Vec::new();
-                    self.emit(n, vec![batch], &mut work);
-                    self.drive(around, work)?;
-                }
-            }
-        }
-        for (relation, batches) in changes {
-            for n in 0..self.nodes.len() {
-                if !matches!(&self.nodes[n].kind, Kind::Input { relation: r, .. } if r == relation) {
-                    continue;
-                }
-                for batch in batches {
-                    let mut offset = 0;
-                    while offset < batch.num_rows() {
-                        // Larger batches leave the cache between operators.
-                        let rows = batch.num_rows() - offset;
-                        let len = if rows <= 2 * TARGET_ROWS { rows } else { TARGET_ROWS };
-                        let part =
-                            if len == batch.num_rows() { batch.clone() } else { batch.slice(offset, len) };
-                        let part = self.read(n, part)?;
-                        let mut work = Vec::new();
-                        self.emit(n, vec![part], &mut work);
-                        self.drive(around, work)?;
-                        offset += len;
-                    }
-                }
-            }
-        }
+    /// Takes a batch of an input up, or the first part of a large one.
+    fn feed(&mut self, n: usize, batch: ZBatch) -> Result<()> {
+        let rows = batch.num_rows();
+        // Larger batches leave the cache between operators.
+        let part = if rows <= 2 * TARGET_ROWS {
+            batch
+        } else {
+            self.run.feed.push_front((n, batch.slice(TARGET_ROWS, rows - TARGET_ROWS)));
+            batch.slice(0, TARGET_ROWS)
+        };
+        let part = self.read(n, part)?;
+        self.emit(n, vec![part]);
         Ok(())
     }
 
@@ -222,8 +294,8 @@ impl Instance {
     }
 
     /// Schedules the output of a node for its users, first batch first.
-    fn emit(&mut self, n: usize, batches: Vec<ZBatch>, work: &mut Vec<Work>) {
-        let node = &mut self.nodes[n];
+    fn emit(&mut self, n: usize, batches: Vec<ZBatch>) {
+        let (node, work) = (&mut self.nodes[n], &mut self.run.work);
         node.rows_out += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
         for batch in batches.into_iter().rev() {
             if let [(to, port)] = node.consumers[..] {
@@ -236,39 +308,29 @@ impl Instance {
         }
     }
 
-    /// Works until nothing is left to push.
-    fn drive(&mut self, around: &mut Surroundings, mut work: Vec<Work>) -> Result<()> {
-        while let Some(next) = work.pop() {
-            match next {
-                Work::Push(RESULT, _, batch) => {
-                    let columns = batch.columns().to_vec();
-                    let batch = renamed(&batch, columns, &self.schema)?;
-                    self.result.push(batch);
-                }
-                Work::Push(n, port, batch) => self.push(around, n, port, batch, &mut work)?,
-                Work::Resume(n) => {
-                    let mut out = std::mem::take(&mut self.scratch);
-                    let start = Instant::now();
-                    let progress = match &mut self.nodes[n].kind {
-                        Kind::Operator(op) => op.resume(&mut out)?,
-                        _ => Progress::Done,
-                    };
-                    self.nodes[n].busy += start.elapsed();
-                    self.take_up(n, progress, out, &mut work);
-                }
+    fn handle(&mut self, around: &mut Surroundings, next: Work) -> Result<()> {
+        match next {
+            Work::Push(RESULT, _, batch) => {
+                let columns = batch.columns().to_vec();
+                let batch = renamed(&batch, columns, &self.schema)?;
+                self.result.push(batch);
+            }
+            Work::Push(n, port, batch) => self.push(around, n, port, batch)?,
+            Work::Resume(n) => {
+                let mut out = std::mem::take(&mut self.scratch);
+                let start = Instant::now();
+                let progress = match &mut self.nodes[n].kind {
+                    Kind::Operator(op) => op.resume(&mut out)?,
+                    _ => Progress::Done,
+                };
+                self.nodes[n].busy += start.elapsed();
+                self.take_up(n, progress, out);
             }
         }
         Ok(())
     }
 
-    fn push(
-        &mut self,
-        around: &mut Surroundings,
-        n: usize,
-        port: usize,
-        batch: ZBatch,
-        work: &mut Vec<Work>,
-    ) -> Result<()> {
+    fn push(&mut self, around: &mut Surroundings, n: usize, port: usize, batch: ZBatch) -> Result<()> {
         let id = self.id;
         let node = &mut self.nodes[n];
         node.rows_in += batch.num_rows() as u64;
@@ -279,13 +341,13 @@ impl Instance {
                 let start = Instant::now();
                 let progress = op.absorb(port, batch, &mut out)?;
                 node.busy += start.elapsed();
-                self.take_up(n, progress, out, work);
+                self.take_up(n, progress, out);
             }
             Kind::Union => {
                 let batch = renamed(&batch, batch.columns().to_vec(), &node.schema)?;
-                self.emit(n, vec![batch], work);
+                self.emit(n, vec![batch]);
             }
-            Kind::Negate => self.emit(n, vec![batch.negate()], work),
+            Kind::Negate => self.emit(n, vec![batch.negate()]),
             Kind::Exchange(keys) => {
                 let (index, transport) = (around.index, &around.transport);
                 let mut own = None;
@@ -297,14 +359,14 @@ impl Instance {
                     }
                 })?;
                 if let Some(own) = own {
-                    self.emit(n, vec![own], work);
+                    self.emit(n, vec![own]);
                 }
             }
             Kind::Broadcast => {
                 for peer in (0..around.workers).filter(|p| *p != around.index) {
                     around.transport.send((id, n), around.index, peer, Some(batch.clone()));
                 }
-                self.emit(n, vec![batch], work);
+                self.emit(n, vec![batch]);
             }
             Kind::Input { .. } | Kind::Constant(_) => {
                 return Err(Error::internal("an input node has no inputs"));
@@ -314,43 +376,37 @@ impl Instance {
     }
 
     /// Takes what an operator has emitted; it goes on itself after that has been worked off.
-    fn take_up(&mut self, n: usize, progress: Progress, mut out: Output, work: &mut Vec<Work>) {
+    fn take_up(&mut self, n: usize, progress: Progress, mut out: Output) {
         if progress == Progress::More {
-            work.push(Work::Resume(n));
+            self.run.work.push(Work::Resume(n));
         }
         let rows = std::mem::take(&mut out.rows);
         self.errors.append(&mut out.errors);
         self.scratch = out;
-        self.emit(n, rows, work);
+        self.emit(n, rows);
     }
 
-    /// Closes the epoch for one operator, if it has anything to do with it.
-    fn close(
-        &mut self,
-        around: &mut Surroundings,
-        n: usize,
-        closing: &Closing<'_>,
-        watermarks: &[Watermark],
-    ) -> Result<()> {
+    /// Closes the epoch for one operator, if the run closes it and the operator has anything to do with it.
+    fn close(&mut self, n: usize) -> Result<()> {
         let fresh = self.fresh;
+        let (Ok(()), Some(closes)) = (&self.run.outcome, &self.run.closes) else { return Ok(()) };
         let node = &mut self.nodes[n];
-        let ports: Vec<Watermark> = node.inputs.iter().map(|i| watermarks[*i]).collect();
+        let ports: Vec<Watermark> = node.inputs.iter().map(|i| closes.watermarks[*i]).collect();
         let least = ports.iter().copied().min().unwrap_or(Watermark::FINAL);
         let Kind::Operator(op) = &mut node.kind else { return Ok(()) };
         let moved = least > node.watermark && op.waits_for_watermark();
-        if !(fresh || node.touched || moved || op.next_timer().is_some_and(|t| t <= closing.now)) {
+        if !(fresh || node.touched || moved || op.next_timer().is_some_and(|t| t <= closes.now)) {
             return Ok(());
         }
         node.touched = false;
         node.watermark = least;
-        let time = TimeFacts { epoch: closing.epoch, now: closing.now, watermarks: &ports };
+        let time = TimeFacts { epoch: closes.epoch, now: closes.now, watermarks: &ports };
         let mut out = std::mem::take(&mut self.scratch);
         let start = Instant::now();
         let progress = op.close_epoch(&time, &mut out)?;
         node.busy += start.elapsed();
-        let mut work = Vec::new();
-        self.take_up(n, progress, out, &mut work);
-        self.drive(around, work)
+        self.take_up(n, progress, out);
+        Ok(())
     }
 
     /// Watermark of each node's output.

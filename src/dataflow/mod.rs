@@ -34,11 +34,26 @@ pub use introspect::{DataflowStats, NodeStats};
 pub trait ViewStore: Send + Sync {
     /// Applies the change of one epoch. `partition` is the worker that owns the rows.
     fn apply(&self, partition: usize, epoch: Epoch, delta: &ZBatch) -> Result<()>;
+    /// Applies a part of a new view's contents: nobody sees it before [`ViewStore::reveal`].
+    fn fill(&self, partition: usize, delta: &ZBatch) -> Result<()>;
+    /// The contents are complete: they begin at `epoch`.
+    fn reveal(&self, epoch: Epoch);
+    /// Rows will be taken out again while the view is filled.
+    fn expect_deletes(&self) -> Result<()>;
 }
 
 impl ViewStore for crate::store::Relation {
     fn apply(&self, partition: usize, epoch: Epoch, delta: &ZBatch) -> Result<()> {
         crate::store::Relation::apply(self, partition, epoch, delta)
+    }
+    fn fill(&self, partition: usize, delta: &ZBatch) -> Result<()> {
+        crate::store::Relation::apply(self, partition, crate::store::Relation::HIDDEN, delta)
+    }
+    fn reveal(&self, epoch: Epoch) {
+        crate::store::Relation::reveal(self, epoch);
+    }
+    fn expect_deletes(&self) -> Result<()> {
+        crate::store::Relation::build_primary_index(self)
     }
 }
 

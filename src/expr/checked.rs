@@ -21,6 +21,7 @@ use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 
+use super::shift::ShiftTime;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Replaces all arithmetic of numbers in `expr` by the checked kind.
@@ -54,6 +55,9 @@ fn checked(binary: &BinaryExpr, input: &Schema) -> DfResult<Option<Arc<dyn Physi
     let (left, right) = (binary.left().data_type(input)?, binary.right().data_type(input)?);
     if left.is_numeric() && right.is_numeric() {
         return Ok(Some(CheckedArithmetic::over(binary.clone())));
+    }
+    if let Some(shift) = ShiftTime::of(binary, input)? {
+        return Ok(Some(Arc::new(shift)));
     }
     Ok(Some(Arc::new(binary.clone().with_fail_on_overflow(true))))
 }

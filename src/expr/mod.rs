@@ -6,6 +6,8 @@
 pub mod aggregate;
 mod checked;
 pub mod eval_error;
+pub mod exact;
 pub mod scalar;
+mod shift;
 
 pub use scalar::ScalarExpr;

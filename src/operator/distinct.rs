@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::expr::eval_error;
 use crate::operator::rows::{EpochBatches, Origin, RowCodec, RowIndex, micros};
 use crate::operator::{Operator, Output, Progress, TimeFacts};
+use crate::store::arrangement::slab::Slab;
 use crate::time::Watermark;
 use crate::zset::builder::compact_weights;
 use crate::zset::{TARGET_ROWS, ZBatch};
@@ -24,8 +25,8 @@ pub struct Distinct {
     codec: RowCodec,
     index: RowIndex,
     /// By slot.
-    counts: Vec<i64>,
-    is_touched: Vec<bool>,
+    counts: Slab<i64>,
+    is_touched: Slab<bool>,
     /// Slots with a change in this epoch, with their counts before it and a row of it.
     touched: Vec<(u32, i64, Origin)>,
     batches: EpochBatches,
@@ -37,7 +38,7 @@ pub struct Distinct {
 struct Window {
     column: usize,
     /// By slot: when its window ends.
-    ends: Vec<i64>,
+    ends: Slab<i64>,
     /// Slots by window end. A slot may have changed hands since it was entered; `ends` tells.
     calendar: BTreeMap<i64, Vec<u32>>,
     watermark: i64,
@@ -48,15 +49,15 @@ impl Distinct {
     pub fn new(schema: SchemaRef, window_end: Option<usize>) -> Result<Distinct> {
         let window = window_end.map(|column| Window {
             column,
-            ends: vec![],
+            ends: Slab::new(),
             calendar: BTreeMap::new(),
             watermark: i64::MIN,
         });
         Ok(Distinct {
             codec: RowCodec::new(&schema)?,
             index: RowIndex::new(),
-            counts: vec![],
-            is_touched: vec![],
+            counts: Slab::new(),
+            is_touched: Slab::new(),
             touched: vec![],
             batches: EpochBatches::default(),
             window,
@@ -118,9 +119,7 @@ impl Distinct {
 
 impl Window {
     fn enter(&mut self, slot: u32, end: i64) {
-        if slot as usize >= self.ends.len() {
-            self.ends.resize(slot as usize + 1, i64::MAX);
-        }
+        self.ends.grow(slot as usize + 1, i64::MAX);
         self.ends[slot as usize] = end;
         if end != i64::MAX {
             self.calendar.entry(end).or_default().push(slot);
@@ -192,9 +191,13 @@ impl Operator for Distinct {
 
     fn state_bytes(&self) -> usize {
         let window = self.window.as_ref().map_or(0, |w| {
-            w.ends.capacity() * 8 + w.calendar.values().map(|slots| 48 + slots.capacity() * 4).sum::<usize>()
+            w.ends.bytes() + w.calendar.values().map(|slots| 48 + slots.capacity() * 4).sum::<usize>()
         });
-        self.index.memory_bytes() + self.counts.capacity() * 9 + self.touched.capacity() * 16 + window
+        self.index.memory_bytes()
+            + self.counts.bytes()
+            + self.is_touched.bytes()
+            + self.touched.capacity() * 16
+            + window
     }
 
     fn state_rows(&self) -> usize {

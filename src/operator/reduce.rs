@@ -10,8 +10,14 @@
 //! Boundary: columns in, columns out; arguments are evaluated before.
 
 mod aggregate;
+mod big;
+mod bits;
 mod extreme;
 mod float;
+pub mod groups;
+mod json;
+mod moments;
+mod ordered;
 mod state;
 mod sum;
 mod value_set;
@@ -39,6 +45,9 @@ use state::{ABSENT, NEGATIVE, OVERFLOW, PRESENT};
 
 /// Batches emitted before the operator lets others run.
 const BATCHES_AT_ONCE: usize = 8;
+/// From so many rows on, what groups showed and what they show now are emitted apart: the columns are there as they
+/// are. Fewer rows are copied into one batch, because what comes after has costs per batch.
+const APART_ROWS: usize = 1024;
 /// The window end of a slot that is not in use.
 const UNUSED: i64 = i64::MAX;
 /// The window end of a group whose window end is NULL: it never closes.
@@ -257,7 +266,7 @@ impl Reduce {
             })
             .collect();
         for (i, aggregate) in self.aggregates.iter().enumerate() {
-            aggregate.check(slots, OVERFLOW + i as u16, &mut status);
+            aggregate.check(slots, &self.rows, OVERFLOW + i as u16, &mut status);
         }
         status
     }
@@ -372,26 +381,68 @@ impl Reduce {
         if len == 0 {
             return Ok(());
         }
-        let shown: Vec<u32> = delete.iter().chain(insert).map(|i| slots[*i as usize]).collect();
-        let mut columns = self.index.gather(&shown)?;
-        if delete.is_empty() && insert.len() == slots.len() {
-            columns.extend(new.iter().cloned());
-        } else if delete.is_empty() {
-            let picks = UInt32Array::from(insert.to_vec());
-            for column in new {
+        if len >= APART_ROWS && !delete.is_empty() && !insert.is_empty() {
+            let keys = if delete == insert { Some(self.keys_of(slots, delete)?) } else { None };
+            self.emit_part(slots, keys.clone(), old, delete, -1, out)?;
+            return self.emit_part(slots, keys, new, insert, 1, out);
+        }
+        if delete.is_empty() {
+            return self.emit_part(slots, None, new, insert, 1, out);
+        }
+        let both: Vec<u32> = delete.iter().chain(insert).map(|i| slots[*i as usize]).collect();
+        let mut columns = self.index.gather(&both)?;
+        let deleted = delete.iter().map(|i| (0, *i as usize));
+        let picks: Vec<(usize, usize)> = deleted.chain(insert.iter().map(|i| (1, *i as usize))).collect();
+        for (old, new) in old.iter().zip(new) {
+            columns.push(interleave(&[old.as_ref(), new.as_ref()], &picks)?);
+        }
+        let weights = (0..len).map(|i| if i < delete.len() { -1 } else { 1 }).collect::<Int64Array>();
+        self.push_rows(columns, len, Some(weights), out)
+    }
+
+    /// The keys of some of these groups (ascending, each once).
+    fn keys_of(&self, slots: &[u32], picks: &[u32]) -> Result<Vec<ArrayRef>> {
+        if picks.len() == slots.len() {
+            return self.index.gather(slots);
+        }
+        self.index.gather(&picks.iter().map(|i| slots[*i as usize]).collect::<Vec<u32>>())
+    }
+
+    /// Emits results of some of these groups, all with the same weight; if it is all of them, nothing is copied.
+    fn emit_part(
+        &self,
+        slots: &[u32],
+        keys: Option<Vec<ArrayRef>>,
+        results: &[ArrayRef],
+        picks: &[u32],
+        weight: i64,
+        out: &mut Output,
+    ) -> Result<()> {
+        let mut columns = match keys {
+            Some(keys) => keys,
+            None => self.keys_of(slots, picks)?,
+        };
+        if picks.len() == slots.len() {
+            columns.extend(results.iter().cloned());
+        } else {
+            let picks = UInt32Array::from(picks.to_vec());
+            for column in results {
                 columns.push(take(column, &picks, None)?);
             }
-        } else {
-            let deleted = delete.iter().map(|i| (0, *i as usize));
-            let picks: Vec<(usize, usize)> = deleted.chain(insert.iter().map(|i| (1, *i as usize))).collect();
-            for (old, new) in old.iter().zip(new) {
-                columns.push(interleave(&[old.as_ref(), new.as_ref()], &picks)?);
-            }
         }
+        let weights = (weight != 1).then(|| Int64Array::from_value(weight, picks.len()));
+        self.push_rows(columns, picks.len(), weights, out)
+    }
+
+    fn push_rows(
+        &self,
+        columns: Vec<ArrayRef>,
+        len: usize,
+        weights: Option<Int64Array>,
+        out: &mut Output,
+    ) -> Result<()> {
         let options = RecordBatchOptions::new().with_row_count(Some(len));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.output_schema), columns, &options)?;
-        let weights = (!delete.is_empty())
-            .then(|| (0..len).map(|i| if i < delete.len() { -1 } else { 1 }).collect::<Int64Array>());
         out.push(ZBatch::try_new(rows, weights)?);
         Ok(())
     }
@@ -546,7 +597,7 @@ impl Operator for Reduce {
     }
 
     fn waits_for_watermark(&self) -> bool {
-        self.spec.window_end.is_some()
+        self.calendar.as_ref().is_some_and(|c| !c.due.is_empty())
     }
 
     fn state_bytes(&self) -> usize {

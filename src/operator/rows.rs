@@ -16,6 +16,7 @@ use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
+use crate::store::arrangement::slab::Slab;
 use crate::zset::TARGET_ROWS;
 use crate::zset::builder::{gather, rows_without_columns};
 use crate::zset::key::{RowEncoder, shard_of};
@@ -204,7 +205,7 @@ const FREE: u64 = u64::MAX;
 pub(super) struct RowIndex {
     tables: Vec<HashTable<Entry>>,
     /// Block (high half) and offset (low half) of the record of each slot.
-    places: Vec<u64>,
+    places: Slab<u64>,
     free_slots: Vec<u32>,
     blocks: Vec<Block>,
     free_blocks: Vec<usize>,
@@ -222,7 +223,7 @@ impl RowIndex {
     fn with_block_bytes(block_bytes: usize) -> RowIndex {
         RowIndex {
             tables: (0..SHARDS).map(|_| HashTable::new()).collect(),
-            places: vec![],
+            places: Slab::new(),
             free_slots: vec![],
             blocks: vec![Block::default()],
             free_blocks: vec![],
@@ -309,7 +310,7 @@ impl RowIndex {
         while offset < bytes.len() {
             let (slot, len) = header(&bytes, offset);
             let key = &bytes[offset + HEADER..offset + HEADER + len];
-            if self.places.get(slot as usize) == Some(&(((block as u64) << 32) | offset as u64)) {
+            if self.places[slot as usize] == ((block as u64) << 32) | offset as u64 {
                 self.places[slot as usize] = self.append(slot, key);
             }
             offset += HEADER + len;
@@ -321,7 +322,7 @@ impl RowIndex {
     pub(super) fn memory_bytes(&self) -> usize {
         let tables: usize = self.tables.iter().map(HashTable::allocation_size).sum();
         let blocks: usize = self.blocks.iter().map(|b| b.bytes.capacity()).sum();
-        tables + blocks + self.places.capacity() * 8 + self.free_slots.capacity() * 4
+        tables + blocks + self.places.bytes() + self.free_slots.capacity() * 4
     }
 }
 

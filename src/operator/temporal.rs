@@ -17,6 +17,7 @@ use crate::expr::eval_error;
 use crate::expr::scalar::{ScalarExpr, evaluate_all};
 use crate::operator::rows::{EpochBatches, Origin, RowCodec, RowIndex, micros};
 use crate::operator::{Operator, Output, Progress, TimeFacts};
+use crate::store::arrangement::slab::Slab;
 use crate::time::EventTime;
 use crate::zset::builder::compact_weights;
 use crate::zset::{TARGET_ROWS, ZBatch};
@@ -45,7 +46,7 @@ pub struct Temporal {
     until: Option<ScalarExpr>,
     codec: RowCodec,
     index: RowIndex,
-    slots: Vec<Slot>,
+    slots: Slab<Slot>,
     /// Slots with a change in this epoch, with a row of it.
     touched: Vec<(u32, Origin)>,
     batches: EpochBatches,
@@ -62,7 +63,7 @@ impl Temporal {
             until,
             codec: RowCodec::new(&schema)?,
             index: RowIndex::new(),
-            slots: vec![],
+            slots: Slab::new(),
             touched: vec![],
             batches: EpochBatches::default(),
             calendar: BTreeSet::new(),
@@ -223,7 +224,7 @@ impl Operator for Temporal {
     }
 
     fn state_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.slots.capacity() * size_of::<Slot>() + self.calendar.len() * 24
+        self.index.memory_bytes() + self.slots.bytes() + self.calendar.len() * 24
     }
 
     fn state_rows(&self) -> usize {

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::expr::eval_error;
 use crate::operator::rows::{EpochBatches, Origin, RowCodec, RowIndex};
 use crate::operator::{Operator, Output, Progress, TimeFacts};
+use crate::store::arrangement::slab::Slab;
 use crate::zset::builder::compact_weights;
 use crate::zset::{TARGET_ROWS, ZBatch};
 
@@ -257,7 +258,7 @@ pub struct TopK {
     row_codec: RowCodec,
     index: RowIndex,
     /// By slot of the index.
-    partitions: Vec<Partition>,
+    partitions: Slab<Partition>,
     /// Partitions with a change in this epoch, with what they showed before it.
     touched: Vec<(u32, Shown)>,
     /// What came and went, where that is all there is to know.
@@ -298,7 +299,7 @@ impl TopK {
             input_schema,
             output_schema,
             index: RowIndex::new(),
-            partitions: vec![],
+            partitions: Slab::new(),
             touched: vec![],
             log: Log::default(),
             batches: EpochBatches::default(),
@@ -673,10 +674,7 @@ impl Operator for TopK {
     }
 
     fn state_bytes(&self) -> usize {
-        self.index.memory_bytes()
-            + self.partitions.capacity() * size_of::<Partition>()
-            + self.row_bytes
-            + self.row_count * ROW_OVERHEAD
+        self.index.memory_bytes() + self.partitions.bytes() + self.row_bytes + self.row_count * ROW_OVERHEAD
     }
 
     fn state_rows(&self) -> usize {
@@ -761,7 +759,7 @@ mod tests {
             assert_eq!(output, expected(&input, &spec), "seed {seed}, epoch {now}, {spec:?}");
             assert_eq!(errors.0.len(), input.values().filter(|n| **n < 0).count(), "seed {seed}");
             if !append_only {
-                let kept: usize = op.partitions.iter().map(|p| p.rows.len()).sum();
+                let kept: usize = (0..op.partitions.len()).map(|s| op.partitions[s].rows.len()).sum();
                 assert_eq!((op.row_count, kept), (input.values().filter(|n| **n != 0).count(), kept));
                 assert_eq!(op.row_count, kept, "seed {seed}");
             }

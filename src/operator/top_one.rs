@@ -1,8 +1,9 @@
 //! The first row of each partition of an input that only grows: the newest, the dearest, one per key.
 //!
 //! The general [`TopK`](super::top_k::TopK) keeps rows as bytes; here a row stays in the Arrow columns it came in. A
-//! partition holds the bytes of its order columns and a reference to its row, so that a row is copied once when it
-//! becomes the first and once when it is emitted, and rows that do not are only compared.
+//! partition holds the bytes of its order columns and a reference to its row. While an epoch lasts, the reference
+//! leads into the batch the row came in; at its end the rows that are still first are copied into blocks of the
+//! operator, and these blocks are what is emitted. So a row is copied at most once, and most are only compared.
 //!
 //! Boundary: one to three order columns of at most 64 bits; ties are decided by the whole row, as there.
 
@@ -26,7 +27,7 @@ use crate::zset::{TARGET_ROWS, ZBatch};
 /// Bytes of the order columns: nine for each of at most three.
 const ORDER_BYTES: usize = 27;
 /// Blocks of fewer rows than this are merged once [`TIER_BLOCKS`] of their tier exist.
-const TIERS: [usize; 3] = [64, 512, 4096];
+const TIERS: [usize; 2] = [64, 512];
 const TIER_BLOCKS: usize = 16;
 /// Most rows that a rewritten block has.
 const BLOCK_ROWS: usize = 4 * TARGET_ROWS;
@@ -38,9 +39,22 @@ struct Place {
     row: u32,
 }
 
+impl Place {
+    /// The batch of this epoch in which the row is, if it is not in a block yet.
+    fn batch(self) -> Option<usize> {
+        (self.block >= BATCHES && self.block < MOVING).then(|| (self.block - BATCHES) as usize)
+    }
+}
+
 const NOWHERE: Place = Place { block: u32::MAX, row: 0 };
-/// The block of rows of the batch at hand.
-const HERE: u32 = u32::MAX - 1;
+/// The block of rows that are being moved to another block.
+const MOVING: u32 = u32::MAX - 1;
+/// This plus a number is a batch of this epoch.
+const BATCHES: u32 = 1 << 31;
+/// Longer epochs (first loads) do not keep more of their input than this.
+const EPOCH_ROWS: usize = 64 * TARGET_ROWS;
+/// Rows of several small batches are copied into one block of about so many.
+const SMALL_BLOCK: usize = 1024;
 
 /// What is kept of a partition.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +87,11 @@ pub struct TopOne {
     index: KeyIndex,
     firsts: Slab<First>,
     touched: Vec<u32>,
+    /// The batches of this epoch that have first rows in them.
+    batches: Vec<RecordBatch>,
+    batch_rows: usize,
+    /// Slots whose first row came into the batches; some have been entered more than once.
+    arrived: Vec<u32>,
     blocks: Vec<Option<Block>>,
     free_blocks: Vec<u32>,
     tiers: [Vec<u32>; TIERS.len()],
@@ -116,6 +135,9 @@ impl TopOne {
             output_schema,
             firsts: Slab::new(),
             touched: vec![],
+            batches: vec![],
+            batch_rows: 0,
+            arrived: vec![],
             blocks: vec![],
             free_blocks: vec![],
             tiers: Default::default(),
@@ -126,9 +148,9 @@ impl TopOne {
 
     /// Compares the rest of row `row` of `rows` with the first row of a partition whose order columns are equal.
     fn compare_whole(&mut self, rows: &RecordBatch, row: usize, first: Place) -> Result<Ordering> {
-        let other = match self.blocks.get(first.block as usize) {
-            _ if first.block == HERE => rows,
-            Some(Some(block)) => &block.rows,
+        let other = match (first.batch(), self.blocks.get(first.block as usize)) {
+            (Some(batch), _) => self.batches.get(batch).unwrap_or(rows),
+            (None, Some(Some(block))) => &block.rows,
             _ => return Err(Error::internal("the first row of a partition is not there")),
         };
         let other = other.slice(first.row as usize, 1);
@@ -146,7 +168,8 @@ impl TopOne {
         self.index.find_or_insert(&keys, &mut slots)?;
         self.firsts.grow(self.index.slot_bound(), NONE);
         self.order_codec.encode(rows.columns())?;
-        let mut chosen: Vec<u32> = vec![];
+        let here = BATCHES + self.batches.len() as u32;
+        let mut any = false;
         for (row, slot) in slots.iter().enumerate() {
             if changes.weight(row) == 0 {
                 continue;
@@ -162,16 +185,24 @@ impl TopOne {
                     continue;
                 }
             }
-            if first.place.block != HERE {
-                chosen.push(*slot);
+            any = true;
+            if first.place.block != here {
+                self.arrived.push(*slot);
                 self.replaced(*slot, first);
             }
             let order = self.order_codec.row(row);
             let first = self.firsts.get_mut(*slot);
             first.order[..order.len()].copy_from_slice(order);
-            first.place = Place { block: HERE, row: row as u32 };
+            first.place = Place { block: here, row: row as u32 };
         }
-        self.keep(rows, chosen)
+        if any {
+            self.batches.push(rows.clone());
+            self.batch_rows += rows.num_rows();
+            if self.batch_rows > EPOCH_ROWS {
+                self.settle(|_| Ok(()))?;
+            }
+        }
+        Ok(())
     }
 
     /// The row of a partition is no longer its first.
@@ -196,15 +227,43 @@ impl TopOne {
         }
     }
 
-    /// Keeps the rows of this batch that are first in their partitions.
-    fn keep(&mut self, rows: &RecordBatch, chosen: Vec<u32>) -> Result<()> {
-        if chosen.is_empty() {
-            return Ok(());
+    /// Copies the rows of the epoch's batches that are first in their partitions into blocks, and shows these.
+    fn settle(&mut self, mut show: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        let mut rows: Vec<(Place, u32)> = std::mem::take(&mut self.arrived)
+            .into_iter()
+            .map(|slot| (self.firsts.get(slot).place, slot))
+            .filter(|(place, _)| place.batch().is_some())
+            .collect();
+        rows.sort_unstable_by_key(|(place, _)| (place.block, place.row));
+        rows.dedup();
+        let batches = std::mem::take(&mut self.batches);
+        self.batch_rows = 0;
+        let mut rest = rows.as_slice();
+        while let Some((first, _)) = rest.first() {
+            let mut len = rest.partition_point(|(place, _)| place.block == first.block);
+            while len < SMALL_BLOCK && len < rest.len() {
+                let next = rest[len].0.block;
+                len += rest[len..].partition_point(|(place, _)| place.block == next);
+            }
+            let (block, later) = rest.split_at(len);
+            rest = later;
+            let first = (first.block - BATCHES) as usize;
+            let last = (block[len - 1].0.block - BATCHES) as usize;
+            let copied = if first == last {
+                let picks: UInt32Array = block.iter().map(|(place, _)| place.row).collect::<Vec<_>>().into();
+                let copied = take_record_batch(&batches[first], &picks)?;
+                RecordBatch::try_new(self.output_schema.clone(), copied.columns().to_vec())?
+            } else {
+                let near: Vec<&RecordBatch> = batches[first..=last].iter().collect();
+                let picks: Vec<(usize, usize)> = block
+                    .iter()
+                    .map(|(place, _)| ((place.block - BATCHES) as usize - first, place.row as usize))
+                    .collect();
+                gather(&self.output_schema, &near, &picks)?
+            };
+            show(copied.clone())?;
+            self.place_block(copied, block.iter().map(|(_, slot)| *slot).collect());
         }
-        let picks: UInt32Array =
-            chosen.iter().map(|s| self.firsts.get(*s).place.row).collect::<Vec<_>>().into();
-        let rows = take_record_batch(rows, &picks)?;
-        self.place_block(rows, chosen);
         Ok(())
     }
 
@@ -219,13 +278,13 @@ impl TopOne {
         if let Some(tier) = TIERS.iter().position(|limit| slots.len() < *limit) {
             self.tiers[tier].push(id);
         }
-        self.block_bytes += bytes_of(&rows);
+        self.block_bytes += bytes_of(&rows) + slots.len() * 4;
         self.blocks[id as usize] = Some(Block { rows, live: slots.len(), slots });
     }
 
     fn take_block(&mut self, id: u32) -> Option<Block> {
         let block = self.blocks.get_mut(id as usize)?.take()?;
-        self.block_bytes -= bytes_of(&block.rows);
+        self.block_bytes -= bytes_of(&block.rows) + block.slots.len() * 4;
         self.free_blocks.push(id);
         Some(block)
     }
@@ -252,7 +311,7 @@ impl TopOne {
             let alive: Vec<(u32, u32)> = slots.filter(is_alive).collect();
             // The number of the block may be given out again before its rows have found their new place.
             for (_, slot) in &alive {
-                self.firsts.get_mut(*slot).place = Place { block: HERE, row: 0 };
+                self.firsts.get_mut(*slot).place = Place { block: MOVING, row: 0 };
             }
             rows += alive.len();
             taken.push((block.rows, alive));
@@ -279,25 +338,26 @@ impl TopOne {
         Ok(())
     }
 
-    /// Emits rows with their weights.
-    fn emit(&self, changes: &[(Place, i64)], out: &mut Output) -> Result<()> {
-        // Where each block stands among those that are gathered from.
-        let mut numbers: Vec<u32> = changes.iter().map(|(p, _)| p.block).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut batches: Vec<&RecordBatch> = Vec::with_capacity(numbers.len());
-        for id in &numbers {
-            match self.blocks.get(*id as usize) {
-                Some(Some(block)) => batches.push(&block.rows),
-                _ => return Err(Error::internal("a row to emit is not there")),
+    /// Emits rows of blocks, all with the same weight.
+    fn emit(&self, places: &[Place], weight: i64, out: &mut Output) -> Result<()> {
+        for places in places.chunks(TARGET_ROWS) {
+            // Where each block stands among those that are gathered from.
+            let mut numbers: Vec<u32> = places.iter().map(|p| p.block).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            let mut batches: Vec<&RecordBatch> = Vec::with_capacity(numbers.len());
+            for id in &numbers {
+                match self.blocks.get(*id as usize) {
+                    Some(Some(block)) => batches.push(&block.rows),
+                    _ => return Err(Error::internal("a row to emit is not there")),
+                }
             }
+            let number = |block: u32| numbers.partition_point(|n| *n < block);
+            let picks: Vec<(usize, usize)> =
+                places.iter().map(|p| (number(p.block), p.row as usize)).collect();
+            let rows = gather(&self.output_schema, &batches, &picks)?;
+            out.push(ZBatch::try_new(rows, compact_weights(vec![weight; places.len()]))?);
         }
-        let picks: Vec<(usize, usize)> = changes
-            .iter()
-            .map(|(p, _)| (numbers.partition_point(|n| *n < p.block), p.row as usize))
-            .collect();
-        let rows = gather(&self.output_schema, &batches, &picks)?;
-        out.push(ZBatch::try_new(rows, compact_weights(changes.iter().map(|(_, w)| *w).collect()))?);
         Ok(())
     }
 }
@@ -323,17 +383,19 @@ impl Operator for TopOne {
 
     fn close_epoch(&mut self, _time: &TimeFacts<'_>, out: &mut Output) -> Result<Progress> {
         let touched = std::mem::take(&mut self.touched);
-        for slots in touched.chunks(TARGET_ROWS / 2) {
-            let mut changes = Vec::with_capacity(2 * slots.len());
-            for slot in slots {
-                let first = self.firsts.get(*slot);
-                if first.before != NOWHERE {
-                    changes.push((first.before, -1));
-                }
-                changes.push((first.place, 1));
-            }
-            self.emit(&changes, out)?;
-        }
+        let places = |of: fn(&First) -> Place| -> Vec<Place> {
+            touched.iter().map(|slot| of(self.firsts.get(*slot))).collect()
+        };
+        let (mut gone, mut settled) = (places(|f| f.before), places(|f| f.place));
+        gone.retain(|place| *place != NOWHERE);
+        // What a long epoch has moved into blocks before its end.
+        settled.retain(|place| place.batch().is_none());
+        self.emit(&gone, -1, out)?;
+        self.emit(&settled, 1, out)?;
+        self.settle(|rows| {
+            out.push(ZBatch::inserts(rows));
+            Ok(())
+        })?;
         for slot in touched {
             let first = self.firsts.get_mut(slot);
             first.touched = false;
@@ -347,8 +409,7 @@ impl Operator for TopOne {
     }
 
     fn state_bytes(&self) -> usize {
-        let slots: usize = self.blocks.iter().flatten().map(|b| b.slots.capacity() * 4).sum();
-        self.index.bytes() + self.firsts.bytes() + self.block_bytes + slots
+        self.index.bytes() + self.firsts.bytes() + self.block_bytes
     }
 
     fn state_rows(&self) -> usize {

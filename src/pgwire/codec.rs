@@ -49,6 +49,19 @@ impl<'a> Message<'a> {
     pub fn i16(&mut self, v: i16) {
         self.out.extend_from_slice(&v.to_be_bytes());
     }
+    /// Appends a 32-bit integer.
+    pub fn i32(&mut self, v: i32) {
+        self.out.extend_from_slice(&v.to_be_bytes());
+    }
+    /// Appends a terminated string; a NUL inside would end it early and is left out.
+    pub fn cstr(&mut self, s: &str) {
+        if s.contains('\0') {
+            self.out.extend(s.bytes().filter(|b| *b != 0));
+        } else {
+            self.out.extend_from_slice(s.as_bytes());
+        }
+        self.out.push(0);
+    }
     /// The buffer, to append a body by other means.
     pub fn body(&mut self) -> &mut Vec<u8> {
         self.out
@@ -60,9 +73,21 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Writes a message without a body.
+pub fn write_bare(kind: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[kind, 0, 0, 0, 4]);
+}
+
 /// Writes CommandComplete.
 pub fn write_tag(tag: &str, out: &mut Vec<u8>) {
-    put(&CommandComplete::new(text(tag)), out);
+    // The usual ones in place; what is odd is the crate's to judge.
+    if tag.len() < 256 && !tag.contains('\0') {
+        let mut message = Message::new(b'C', out);
+        message.cstr(tag);
+        message.end();
+    } else {
+        put(&CommandComplete::new(text(tag)), out);
+    }
 }
 
 /// Reads the fields of a message body; whatever does not fit is 08P01.

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use datafusion::common::ScalarValue;
 use futures::{FutureExt, StreamExt};
 use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
-use pgwire::messages::response::{self, EmptyQueryResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 use tokio_util::sync::CancellationToken;
 
-use super::codec::{Body, put, text, write_tag};
+use super::codec::{Body, Message, put, text, write_bare, write_tag};
 use super::copy::CopyEncoder;
 use super::errors::{self, Severity, protocol};
 use super::extended::Portal;
@@ -99,7 +99,7 @@ impl Watch {
         let mut call = pin!(caught(call));
         // Most calls are over at once: nothing is set up for them.
         if let Poll::Ready(result) = futures::poll!(&mut call) {
-            return Ok(result?);
+            return result.map_err(|e| self.failure(e));
         }
         if !io.out.is_empty() {
             let late = async {
@@ -108,7 +108,7 @@ impl Watch {
             };
             tokio::select! {
                 biased;
-                result = &mut call => return Ok(result?),
+                result = &mut call => return result.map_err(|e| self.failure(e)),
                 flushed = late => if flushed.is_err() {
                     self.cancel.cancel();
                 },
@@ -124,7 +124,7 @@ impl Watch {
             }
             self.cancel.cancel();
         };
-        if gone { Err(Failure::Gone) } else { Ok(result?) }
+        if gone { Err(Failure::Gone) } else { result.map_err(|e| self.failure(e)) }
     }
 
     /// The next batch of a result. What is written already is sent before it is waited for; the stream is left
@@ -137,7 +137,7 @@ impl Watch {
     ) -> Result<Option<RecordBatch>, Failure> {
         let mut next = pin!(AssertUnwindSafe(stream.next()).catch_unwind());
         let unpack = |r: std::thread::Result<Option<Result<RecordBatch>>>| match r {
-            Ok(batch) => batch.transpose().map_err(Failure::Error),
+            Ok(batch) => batch.transpose().map_err(|e| self.failure(e)),
             Err(panic) => Err(Failure::Error(errors::panicked(&*panic))),
         };
         if let Poll::Ready(r) = futures::poll!(&mut next) {
@@ -156,6 +156,23 @@ impl Watch {
             r = &mut next => unpack(r),
             () = token.cancelled() => Err(self.why().await),
             () = io.hangup() => Err(Failure::Gone),
+            () = self.stopped() => Err(Failure::Fatal(errors::shutdown())),
+        }
+    }
+
+    /// How an error ends a statement: one that was cancelled because the session ends takes the connection along.
+    fn failure(&self, e: Error) -> Failure {
+        if e.kind() == ErrorKind::QueryCanceled && self.stopped().now_or_never().is_some() {
+            return Failure::Fatal(errors::shutdown());
+        }
+        Failure::Error(e)
+    }
+
+    /// Sends what waits, unless the session ends before the client takes it.
+    async fn flush(&self, io: &mut Io) -> Result<(), Failure> {
+        tokio::select! {
+            biased;
+            flushed = io.flush() => Ok(flushed?),
             () = self.stopped() => Err(Failure::Fatal(errors::shutdown())),
         }
     }
@@ -226,7 +243,7 @@ impl RowsInFlight {
                 self.batch = None;
             }
             if io.out.len() >= FLUSH_AT || (self.tag.live && self.batch.is_none()) {
-                io.flush().await?;
+                watch.flush(io).await?;
                 if token.is_cancelled() {
                     return Err(watch.why().await);
                 }
@@ -323,10 +340,21 @@ impl<'a> Connection<'a> {
             if watch.shutdown.is_cancelled() || watch.cancel.terminated().is_cancelled() {
                 return Err(errors::shutdown());
             }
+            let limit = self.session.idle_limit();
+            let silent = async {
+                match &limit {
+                    Some(limit) => tokio::time::sleep(limit.after).await,
+                    None => std::future::pending().await,
+                }
+            };
             let frame = tokio::select! {
                 biased;
                 f = self.io.read_frame() => f,
                 () = &mut stopped => return Err(errors::shutdown()),
+                () = silent => match limit {
+                    Some(limit) => return Err(limit.error),
+                    None => continue,
+                },
             };
             let handled = match frame {
                 Ok(Frame::Message(b'X', _)) => return Ok(()),
@@ -435,11 +463,13 @@ impl<'a> Connection<'a> {
 
     fn write_ready(&mut self) {
         let status = match self.session.status() {
-            TransactionStatus::Idle => response::TransactionStatus::Idle,
-            TransactionStatus::InBlock => response::TransactionStatus::Transaction,
-            TransactionStatus::Failed => response::TransactionStatus::Error,
+            TransactionStatus::Idle => b'I',
+            TransactionStatus::InBlock => b'T',
+            TransactionStatus::Failed => b'E',
         };
-        put(&ReadyForQuery::new(status), &mut self.io.out);
+        let mut message = Message::new(b'Z', &mut self.io.out);
+        message.u8(status);
+        message.end();
     }
 
     /// The end of a query cycle: everything is sent.
@@ -483,10 +513,10 @@ impl<'a> Connection<'a> {
         let token = self.watch.cancel.begin();
         let statements = caught_now(|| self.session.parse(&text))?;
         if statements.is_empty() {
-            put(&EmptyQueryResponse::new(), &mut self.io.out);
+            write_bare(b'I', &mut self.io.out);
             return Ok(());
         }
-        self.begin().await?;
+        self.begin()?;
         for statement in &statements {
             // Only the last tag waits for the commit.
             self.release();
@@ -499,18 +529,33 @@ impl<'a> Connection<'a> {
     }
 
     /// Begins an implicit transaction unless one has begun.
-    pub async fn begin(&mut self) -> Result<(), Failure> {
+    pub fn begin(&mut self) -> Result<()> {
         if !self.implicit {
             self.implicit = true;
-            self.watch.call(self.io, self.session.begin_implicit()).await?;
+            caught_now(|| self.session.begin_implicit())?;
         }
         Ok(())
+    }
+
+    /// The outcome of a statement that needs no waiting; `None`: it has to be run as a future.
+    pub fn execute_at_once(
+        &mut self,
+        statement: &ParsedStatement,
+        params: &[ScalarValue],
+    ) -> Option<Result<Outcome>> {
+        let session = &mut self.session;
+        caught_now(|| session.execute_at_once(statement, params).transpose()).transpose()
     }
 
     /// Finishes the implicit transaction, if there is one; after its commit the tag that waited for it is written.
     pub async fn finish(&mut self, ok: bool) -> Result<(), Failure> {
         if std::mem::take(&mut self.implicit) {
-            match self.watch.call(self.io, self.session.finish_implicit(ok)).await {
+            let session = &mut self.session;
+            let finished = match caught_now(|| session.finish_at_once(ok).transpose()).transpose() {
+                Some(finished) => finished.map_err(Failure::from),
+                None => self.watch.call(self.io, self.session.finish_implicit(ok)).await,
+            };
+            match finished {
                 Ok(None) => {}
                 Ok(Some(tag)) if self.held.is_any() => self.held.tag = Some(tag),
                 Ok(Some(_)) => {}
@@ -556,7 +601,10 @@ impl<'a> Connection<'a> {
         statement: &ParsedStatement,
         token: &CancellationToken,
     ) -> Result<(), Failure> {
-        let outcome = self.watch.call(self.io, self.session.execute(statement, Vec::new())).await?;
+        let outcome = match self.execute_at_once(statement, &[]) {
+            Some(outcome) => outcome?,
+            None => self.watch.call(self.io, self.session.execute(statement, Vec::new())).await?,
+        };
         match outcome {
             Outcome::Rows { columns, stream, tag } => {
                 write_row_description(&columns, &[], &mut self.io.out);
@@ -582,7 +630,7 @@ impl<'a> Connection<'a> {
                 self.copy_out(&columns, options, stream, live, token).await?
             }
             Outcome::Empty => {
-                put(&EmptyQueryResponse::new(), &mut self.io.out);
+                write_bare(b'I', &mut self.io.out);
                 return Ok(());
             }
             Outcome::Rows { .. } => return Err(Error::internal("rows where none were expected").into()),
@@ -679,7 +727,7 @@ impl<'a> Connection<'a> {
             while at < batch.num_rows() {
                 at = encoder.write_rows(columns, &batch, at, FLUSH_AT, &text, &mut self.io.out)?;
                 if self.io.out.len() >= FLUSH_AT || (live && at == batch.num_rows()) {
-                    self.io.flush().await?;
+                    self.watch.flush(self.io).await?;
                     if token.is_cancelled() {
                         return Err(self.watch.why().await);
                     }

@@ -42,6 +42,7 @@ pub fn write_error(error: &Error, severity: Severity, out: &mut Vec<u8>) {
         (b'D', error.detail()),
         (b'H', error.hint()),
         (b'P', position.as_deref()),
+        (b'W', error.context()),
         (b's', error.schema()),
         (b't', error.table()),
         (b'c', error.column()),

@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
-use pgwire::messages::data::{NoData, ParameterDescription};
-use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
-use pgwire::messages::response::EmptyQueryResponse;
+use pgwire::messages::data::ParameterDescription;
 
-use super::codec::{Body, put};
+use super::codec::{Body, put, write_bare};
 use super::connection::{Connection, Failure, RowsInFlight};
 use super::errors::protocol;
 use super::rows::{Format, format_of, write_row_description};
@@ -88,7 +86,7 @@ impl Connection<'_> {
         }
         let prepared = match parsed.pop() {
             Some(statement) => {
-                self.begin().await?;
+                self.begin()?;
                 let description = self.watch.call(self.io, self.session.describe(&statement, &types)).await?;
                 Prepared { statement: Some(statement), description: Arc::new(description) }
             }
@@ -99,7 +97,7 @@ impl Connection<'_> {
         } else if !self.statements.insert(&name, Arc::new(prepared)) {
             return Err(duplicate_statement(&name).into());
         }
-        put(&ParseComplete::new(), self.replies());
+        write_bare(b'1', self.replies());
         Ok(())
     }
 
@@ -143,7 +141,7 @@ impl Connection<'_> {
             ));
         }
         self.portals.insert(portal, Portal { prepared, formats, state: PortalState::Ready(params) });
-        put(&BindComplete::new(), self.replies());
+        write_bare(b'2', self.replies());
         Ok(())
     }
 
@@ -177,7 +175,7 @@ impl Connection<'_> {
     fn write_columns(&mut self, description: &Description, formats: &[Format]) {
         match &description.columns {
             Some(columns) => write_row_description(columns, formats, self.replies()),
-            None => put(&NoData::new(), self.replies()),
+            None => write_bare(b'n', self.replies()),
         }
     }
 
@@ -209,7 +207,7 @@ impl Connection<'_> {
         let Some(fetch) = fetch.first() else { return Err(no_portal(name).into()) };
         let token = self.watch.cancel.begin();
         self.release();
-        self.begin().await?;
+        self.begin()?;
         let outcome = self.watch.call(self.io, self.session.execute(fetch, Vec::new())).await?;
         let Outcome::Rows { columns, stream, tag } = outcome else {
             return self.no_rows(outcome, &token).await;
@@ -218,7 +216,7 @@ impl Connection<'_> {
         let mut rows = RowsInFlight::new(columns, stream, tag);
         let (sent, _) = rows.send(self.io, &self.watch, &token, &[], usize::MAX, &options).await?;
         if usize::try_from(limit) == Ok(sent) && sent > 0 {
-            put(&PortalSuspended::new(), &mut self.io.out);
+            write_bare(b's', &mut self.io.out);
         } else {
             self.complete(format!("SELECT {sent}"));
         }
@@ -232,11 +230,15 @@ impl Connection<'_> {
             let params = std::mem::take(params);
             portal.state = PortalState::Done;
             let Some(statement) = &portal.prepared.statement else {
-                put(&EmptyQueryResponse::new(), &mut self.io.out);
+                write_bare(b'I', &mut self.io.out);
                 return Ok(());
             };
-            self.begin().await?;
-            match self.watch.call(self.io, self.session.execute(statement, params)).await? {
+            self.begin()?;
+            let outcome = match self.execute_at_once(statement, &params) {
+                Some(outcome) => outcome?,
+                None => self.watch.call(self.io, self.session.execute(statement, params)).await?,
+            };
+            match outcome {
                 Outcome::Rows { columns, stream, tag } => {
                     check_columns(&portal.prepared.description, &columns)?;
                     portal.state = PortalState::Rows(Box::new(RowsInFlight::new(columns, stream, tag)));
@@ -251,7 +253,7 @@ impl Connection<'_> {
         let options = self.session.text_options();
         let sent = rows.send(self.io, &self.watch, &token, &portal.formats, limit, &options).await;
         match sent {
-            Ok((_, true)) => put(&PortalSuspended::new(), &mut self.io.out),
+            Ok((_, true)) => write_bare(b's', &mut self.io.out),
             Ok((sent, false)) => {
                 let tag = rows.command_tag(sent);
                 self.complete(tag);
@@ -274,7 +276,7 @@ impl Connection<'_> {
             b'P' => drop(self.portals.remove(&name)),
             other => return Err(protocol(format!("invalid CLOSE message subtype {other}"))),
         }
-        put(&CloseComplete::new(), self.replies());
+        write_bare(b'3', self.replies());
         Ok(())
     }
 

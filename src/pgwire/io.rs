@@ -58,6 +58,24 @@ pub struct Io {
     discard: Option<(usize, u8, usize)>,
 }
 
+/// An [`Io`] between two runtimes.
+pub struct Detached {
+    stream: std::net::TcpStream,
+    input: BytesMut,
+    out: Vec<u8>,
+    sent: usize,
+    max_message: usize,
+    discard: Option<(usize, u8, usize)>,
+}
+
+impl Detached {
+    /// The same socket on the runtime that calls this.
+    pub fn attach(self) -> io::Result<Io> {
+        let Detached { stream, input, out, sent, max_message, discard } = self;
+        Ok(Io { stream: TcpStream::from_std(stream)?, input, out, sent, max_message, discard })
+    }
+}
+
 fn known(kind: u8) -> bool {
     matches!(
         kind,
@@ -80,6 +98,12 @@ impl Io {
             max_message,
             discard: None,
         }
+    }
+
+    /// Takes the socket off this runtime, to be used on another one.
+    pub fn detach(self) -> io::Result<Detached> {
+        let Io { stream, input, out, sent, max_message, discard } = self;
+        Ok(Detached { stream: stream.into_std()?, input, out, sent, max_message, discard })
     }
 
     async fn fill(&mut self) -> Result<(), ReadError> {

@@ -1,11 +1,12 @@
 //! The PostgreSQL wire protocol, version 3.0: translates between clients and the coordinator, decides nothing.
 //!
-//! One task per connection reads messages, calls the backend ([`crate::coord::backend`]) and writes results. Replies are
+//! One task per connection, on a thread that it keeps, reads messages, calls the backend ([`crate::coord::backend`]) and writes results. Replies are
 //! collected and sent at Sync, Flush, the end of a query string, or when they are many; live results are sent as
 //! they happen. A statement whose client has gone is cancelled.
 //!
-//! What is the `pgwire` crate's: the structs of all messages that the server sends except rows and COPY data, their
-//! encoding, and the packets before a session (encryption and cancel requests). What is ours: the message loop and
+//! What is the `pgwire` crate's: the structs of the messages that the server sends except those of every query (rows and
+//! their description, tags, what has no body) and COPY data, their encoding, and the packets before a session
+//! (encryption and cancel requests). What is ours: the message loop and
 //! the stores of statements and portals (the crate's handlers flush at each message, collect results before they
 //! send them and cannot be cancelled while they do), rows and COPY data (written straight from Arrow arrays into
 //! the buffer that is sent), frames with their length guards, and the reading of bodies (the crate's decoders
@@ -27,6 +28,7 @@ mod rows;
 mod startup;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ use connection::Connection;
 use errors::Severity;
 use io::{Io, ReadError};
 use startup::{Start, StartupMessage};
+use threads::Threads;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -83,6 +86,7 @@ struct Server {
     config: Config,
     shutdown: CancellationToken,
     registry: Registry,
+    threads: Threads,
 }
 
 /// Serves clients of `listener` until `shutdown` is cancelled; then idle sessions get 57P01, running statements are
@@ -93,7 +97,8 @@ pub async fn serve(
     config: Config,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let server = Arc::new(Server { backend, config, shutdown, registry: Registry::default() });
+    let threads = Threads::start()?;
+    let server = Arc::new(Server { backend, config, shutdown, registry: Registry::default(), threads });
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -181,7 +186,7 @@ impl Registry {
     }
 }
 
-async fn connection_task(server: &Server, stream: TcpStream, peer: std::net::SocketAddr) {
+async fn connection_task(server: &Arc<Server>, stream: TcpStream, peer: std::net::SocketAddr) {
     if let Err(e) = stream.set_nodelay(true) {
         tracing::debug!("set_nodelay: {e}");
     }
@@ -196,7 +201,7 @@ async fn connection_task(server: &Server, stream: TcpStream, peer: std::net::Soc
             server.registry.cancel(pid, secret);
             return;
         }
-        Ok(Ok(Start::Session(message))) => session(server, &mut io, message, peer).await,
+        Ok(Ok(Start::Session(message))) => return to_its_thread(server, io, message, peer).await,
         Ok(Err(ReadError::Fatal(e))) => Err(e),
         Ok(Err(ReadError::Gone)) | Err(_) => Ok(()),
     };
@@ -204,6 +209,43 @@ async fn connection_task(server: &Server, stream: TcpStream, peer: std::net::Soc
         errors::write_error(&e, Severity::Fatal, &mut io.out);
     }
     io.close().await;
+}
+
+/// Ends a task when it is dropped.
+struct EndsWith(tokio::task::AbortHandle);
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs a session on one of the session threads, to its end.
+async fn to_its_thread(server: &Arc<Server>, io: Io, message: StartupMessage, peer: std::net::SocketAddr) {
+    let (handle, place) = server.threads.place();
+    let detached = match io.detach() {
+        Ok(detached) => detached,
+        Err(e) => return tracing::warn!("a socket could not be handed over: {e}"),
+    };
+    let here = Arc::clone(server);
+    let task = handle.spawn(async move {
+        let _place = place;
+        let mut io = match detached.attach() {
+            Ok(io) => io,
+            Err(e) => return tracing::warn!("a socket could not be taken over: {e}"),
+        };
+        if let Err(e) = session(&here, &mut io, message, peer).await {
+            errors::write_error(&e, Severity::Fatal, &mut io.out);
+        }
+        io.close().await;
+    });
+    // Ended with this task, should that be given up.
+    let _ends = EndsWith(task.abort_handle());
+    if let Err(e) = task.await
+        && e.is_panic()
+    {
+        tracing::error!("a session has panicked");
+    }
 }
 
 /// A session from its startup message to its end; an error is FATAL and still to be sent.

@@ -8,9 +8,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
 
-use pgwire::messages::data::{FieldDescription, RowDescription};
-
-use super::codec::{put, text};
+use super::codec::Message;
 use crate::coord::backend::OutputColumn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::binary::{BinaryColumn, BinaryFormatter};
@@ -47,18 +45,18 @@ pub fn format_of(formats: &[Format], i: usize) -> Format {
 
 /// Writes RowDescription.
 pub fn write_row_description(columns: &[OutputColumn], formats: &[Format], out: &mut Vec<u8>) {
-    let field = |(i, c): (usize, &OutputColumn)| {
-        FieldDescription::new(
-            text(&c.name),
-            c.table_oid as i32,
-            c.attnum,
-            c.pg_type.oid,
-            c.pg_type.typlen(),
-            c.pg_type.typmod,
-            format_of(formats, i) as i16,
-        )
-    };
-    put(&RowDescription::new(columns.iter().enumerate().map(field).collect()), out);
+    let mut message = Message::new(b'T', out);
+    message.i16(columns.len() as i16);
+    for (i, c) in columns.iter().enumerate() {
+        message.cstr(&c.name);
+        message.i32(c.table_oid as i32);
+        message.i16(c.attnum);
+        message.i32(c.pg_type.oid as i32);
+        message.i16(c.pg_type.typlen());
+        message.i32(c.pg_type.typmod);
+        message.i16(format_of(formats, i) as i16);
+    }
+    message.end();
 }
 
 /// Encodes one column.

@@ -80,6 +80,12 @@ pub fn operation(plan: &Plan, node: &PlanNode) -> String {
         Op::Reduce { keys, aggregates, window_end, emit } => {
             let calls: Vec<&str> = aggregates.iter().map(|a| a.name.as_str()).collect();
             let mut line = format!("Reduce keys={} aggregates=[{}]", names(0, keys), calls.join(", "));
+            let whole: Vec<&str> =
+                aggregates.iter().filter(|a| a.reads_whole_groups()).map(|a| a.name.as_str()).collect();
+            if !whole.is_empty() {
+                // A change of one row costs as much as its group has rows.
+                let _ = write!(line, " recomputes=[{}]", whole.join(", "));
+            }
             if let Some(w) = window_end {
                 let _ = write!(line, " closes_by={}", schema_of(0).field(keys[*w]).name());
             }

@@ -11,6 +11,7 @@
 
 mod aggregate;
 mod expression;
+mod grouping;
 mod join;
 mod limit;
 mod temporal;

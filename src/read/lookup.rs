@@ -11,15 +11,19 @@ use crate::error::{Error, Result};
 use crate::store::Relation;
 use crate::time::Epoch;
 
+/// Rows that a lookup gives at most.
+const MAX_FOUND: usize = 100_000;
+
 /// The rows at `epoch` whose `columns` equal one of the `keys`, only the columns of `projection`. A key of
-/// another type matches if its value is the same in the column's type; NULL matches nothing.
+/// another type matches if its value is the same in the column's type; NULL matches nothing. `None`: there are so
+/// many rows that a query should read them, under its limits and a batch at a time.
 pub fn lookup(
     relation: &Relation,
     columns: &[usize],
     keys: &[Vec<ScalarValue>],
     projection: &[usize],
     epoch: Epoch,
-) -> Result<RecordBatch> {
+) -> Result<Option<RecordBatch>> {
     if let [key] = keys {
         // The common case: one tuple, one array of one value per column.
         let arrays = columns
@@ -30,8 +34,8 @@ pub fn lookup(
             })
             .collect::<Result<Option<Vec<ArrayRef>>>>()?;
         return match arrays {
-            Some(arrays) => relation.lookup_one(columns, &arrays, epoch, Some(projection)),
-            None => nothing(relation, projection),
+            Some(arrays) => relation.lookup_few(columns, &arrays, epoch, Some(projection), MAX_FOUND),
+            None => nothing(relation, projection).map(Some),
         };
     }
     let mut values: Vec<Vec<ScalarValue>> = vec![Vec::with_capacity(keys.len()); columns.len()];
@@ -46,11 +50,11 @@ pub fn lookup(
         }
     }
     if values.iter().any(Vec::is_empty) {
-        return nothing(relation, projection);
+        return nothing(relation, projection).map(Some);
     }
     let arrays =
         values.into_iter().map(|v| Ok(ScalarValue::iter_to_array(v)?)).collect::<Result<Vec<_>>>()?;
-    relation.lookup_one(columns, &arrays, epoch, Some(projection))
+    relation.lookup_few(columns, &arrays, epoch, Some(projection), MAX_FOUND)
 }
 
 fn nothing(relation: &Relation, projection: &[usize]) -> Result<RecordBatch> {

@@ -22,7 +22,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
@@ -59,10 +59,15 @@ pub trait Resolver {
 /// The limits of one query.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes that sorts, joins and groupings may hold.
-    pub memory_bytes: usize,
+    /// What sorts, joins and groupings may hold, together with those of all other queries that share it.
+    pub memory: Arc<dyn MemoryPool>,
     /// Where they may spill; `None`: nowhere.
     pub spill: Option<PathBuf>,
+}
+
+/// Memory that queries share.
+pub fn memory_pool(bytes: usize) -> Arc<dyn MemoryPool> {
+    Arc::new(GreedyMemoryPool::new(bytes))
 }
 
 /// A state with DataFusion's own functions and rules: made once, given functions of ours, used for all queries.
@@ -149,7 +154,7 @@ pub fn start(
 /// The shared environment with a memory pool (and a place to spill to) of the query's own.
 fn environment(state: &SessionState, limits: &Limits) -> Result<Arc<RuntimeEnv>> {
     let mut environment = (**state.runtime_env()).clone();
-    environment.memory_pool = Arc::new(GreedyMemoryPool::new(limits.memory_bytes));
+    environment.memory_pool = limits.memory.clone();
     if let Some(directory) = &limits.spill {
         let disk = DiskManagerMode::Directories(vec![directory.clone()]);
         environment.disk_manager = Arc::new(DiskManagerBuilder::default().with_mode(disk).build()?);

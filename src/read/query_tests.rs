@@ -113,7 +113,7 @@ impl World {
     }
 
     fn start(&self, sql: &str, memory_bytes: usize, cancel: CancellationToken) -> Result<QueryStream> {
-        let limits = Limits { memory_bytes, spill: None };
+        let limits = Limits { memory: memory_pool(memory_bytes), spill: None };
         let (pin, state) = (self.epochs.pin(), self.state.clone());
         start(self.plan(sql), self, pin, state, &limits, self.runtime.handle(), cancel)
     }
@@ -138,7 +138,7 @@ fn queries_read_the_pinned_epoch_with_one_and_with_several_partitions() {
         w.relation.apply(0, Epoch(20), &ZBatch::deletes(gone)).unwrap();
         w.epochs.publish(Epoch(20));
         assert_eq!(w.number("SELECT count(*) FROM t"), 900);
-        let limits = Limits { memory_bytes: 1 << 20, spill: None };
+        let limits = Limits { memory: memory_pool(1 << 20), spill: None };
         let cancel = CancellationToken::new();
         let old = start(plan, &w, pin, w.state.clone(), &limits, w.runtime.handle(), cancel).unwrap();
         let old = futures::executor::block_on(old.collect_all()).unwrap();
@@ -221,7 +221,7 @@ fn a_query_whose_runtime_ends_is_an_error_and_not_a_short_result() {
     let mut w = world(1000, 1);
     let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let doomed = std::mem::replace(&mut w.runtime, other);
-    let limits = Limits { memory_bytes: 1 << 20, spill: None };
+    let limits = Limits { memory: memory_pool(1 << 20), spill: None };
     let handle = doomed.handle().clone();
     doomed.shutdown_background();
     let plan = w.plan("SELECT k FROM t");
@@ -245,7 +245,7 @@ fn figures() {
         let n = 300;
         let started = Instant::now();
         for _ in 0..n {
-            let limits = Limits { memory_bytes: 1 << 24, spill: None };
+            let limits = Limits { memory: memory_pool(1 << 24), spill: None };
             let (pin, state, cancel) = (w.epochs.pin(), w.state.clone(), CancellationToken::new());
             let stream = start(plan.clone(), &w, pin, state, &limits, w.runtime.handle(), cancel).unwrap();
             futures::executor::block_on(stream.collect_all()).unwrap();

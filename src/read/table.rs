@@ -27,6 +27,8 @@ use crate::time::Epoch;
 
 /// More key tuples than this are read by a scan.
 const MAX_LOOKUPS: usize = 4096;
+/// More rows than these are read by a scan.
+const MAX_FOUND: usize = 100_000;
 
 /// What a scan reads.
 #[derive(Debug, Clone)]
@@ -114,7 +116,7 @@ impl RelationProvider {
             let column = (0..tuples).map(|i| values[i / repeat % values.len()].clone());
             keys.push(ScalarValue::iter_to_array(column)?);
         }
-        relation.lookup_one(&columns, &keys, *epoch, projection).map(Some)
+        relation.lookup_few(&columns, &keys, *epoch, projection, MAX_FOUND)
     }
 }
 

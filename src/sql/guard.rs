@@ -21,6 +21,8 @@ pub const MAX_DEPTH: usize = 250;
 pub const MAX_NESTING: usize = 100;
 /// The longest dotted name; sqlparser takes time quadratic in its length.
 pub const MAX_NAME_PARTS: usize = 64;
+/// Queries within expressions within queries; planning takes time that doubles with each two of them.
+const MAX_SUBQUERIES: usize = 12;
 /// sqlparser's own recursion limit, beyond what [`MAX_NESTING`] can need.
 pub const PARSER_RECURSION: usize = 4 * MAX_NESTING;
 
@@ -62,7 +64,8 @@ fn symbols(text: &str) -> usize {
 /// The refusal of a statement that is nested too deeply or costs the parser too much.
 pub fn too_complex() -> Error {
     Error::new(ErrorKind::StatementTooComplex, "statement is too complex").with_hint(format!(
-        "Use at most {MAX_NESTING} levels of nesting and about {MAX_DEPTH} operators in one chain; \
+        "Use at most {MAX_NESTING} levels of nesting, {MAX_SUBQUERIES} of them queries within expressions, and about \
+         {MAX_DEPTH} operators in one chain; \
          IN (…) and VALUES lists may be as long as you like."
     ))
 }
@@ -80,6 +83,8 @@ pub struct Depth {
 #[derive(Default)]
 struct Level {
     case: bool,
+    /// Queries within expressions that this is in.
+    subqueries: usize,
     /// Operators since the last AND, OR or border.
     run: usize,
     /// The deepest of the runs and of what they enclose, since the last border.
@@ -149,7 +154,7 @@ pub fn check_tokens(tokens: &[TokenWithSpan]) -> Result<Depth> {
     let mut levels = vec![Level::default()];
     let mut nesting = 0;
     let (mut dots, mut after_dot) = (0, false);
-    for token in tokens {
+    for (at, token) in tokens.iter().enumerate() {
         match &token.token {
             Token::Period => dots += 1,
             Token::Word(_) if after_dot => {}
@@ -170,7 +175,12 @@ pub fn check_tokens(tokens: &[TokenWithSpan]) -> Result<Depth> {
             {
                 level.run += 1;
             }
-            levels.push(Level { case, ..Level::default() });
+            let around = levels.last().map_or(0, |level| level.subqueries);
+            let subqueries = around + usize::from(is_subquery(tokens, at));
+            if subqueries > MAX_SUBQUERIES {
+                return Err(too_complex());
+            }
+            levels.push(Level { case, subqueries, ..Level::default() });
             nesting = nesting.max(levels.len() - 1);
             if nesting > MAX_NESTING {
                 return Err(too_complex());
@@ -199,6 +209,24 @@ pub fn check_tokens(tokens: &[TokenWithSpan]) -> Result<Depth> {
         total = level.depth();
     }
     if total > MAX_DEPTH { Err(too_complex()) } else { Ok(Depth { nesting, total }) }
+}
+
+/// Whether the parenthesis at `at` holds a query that is part of an expression, and not of FROM or of a set operation.
+fn is_subquery(tokens: &[TokenWithSpan], at: usize) -> bool {
+    let is_space = |t: &&TokenWithSpan| matches!(t.token, Token::Whitespace(_));
+    let word = |t: Option<&TokenWithSpan>| match t.map(|t| &t.token) {
+        Some(Token::Word(w)) if w.quote_style.is_none() => w.value.to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    let next = tokens.get(at + 1..).unwrap_or_default().iter().find(|t| !is_space(t));
+    if !matches!(word(next).as_str(), "SELECT" | "WITH") || tokens[at].token != Token::LParen {
+        return false;
+    }
+    let before = tokens[..at].iter().rev().find(|t| !is_space(t));
+    let elsewhere =
+        ["FROM", "JOIN", "LATERAL", "AS", "MATERIALIZED", "UNION", "EXCEPT", "INTERSECT", "DISTINCT"];
+    let opens = before.is_none_or(|t| matches!(t.token, Token::LParen | Token::SemiColon));
+    !opens && !elsewhere.contains(&word(before).as_str())
 }
 
 /// Accounts for a token inside a level.

@@ -30,6 +30,8 @@ pub struct PointLookup {
     pub columns: Vec<usize>,
     /// The keys, each in the order of `columns`.
     pub keys: Vec<Vec<KeyValue>>,
+    /// The columns are only the first ones of a key or index: their own index is built when it is first asked for.
+    pub prefix: bool,
     /// Columns of the relation, in output order.
     pub projection: Vec<usize>,
 }
@@ -54,11 +56,11 @@ pub fn point_lookup(query: &BoundQuery, catalog: &Catalog) -> Option<PointLookup
     };
     let mut conditions = Vec::new();
     equalities(&filter.predicate, &position, &mut conditions)?;
-    let columns = key_columns(&object, catalog, &conditions)?;
+    let (columns, prefix) = key_columns(&object, catalog, &conditions)?;
     let mut keys = vec![Vec::with_capacity(columns.len())];
     for column in &columns {
         let (_, values) = conditions.iter().find(|(c, _)| c == column)?;
-        if values.len() > 1 && columns.len() > 1 || values.len() > MAX_KEYS {
+        if keys.len().checked_mul(values.len())? > MAX_KEYS {
             return None;
         }
         keys = keys
@@ -66,7 +68,7 @@ pub fn point_lookup(query: &BoundQuery, catalog: &Catalog) -> Option<PointLookup
             .flat_map(|k| values.iter().map(move |v| [k.as_slice(), std::slice::from_ref(v)].concat()))
             .collect();
     }
-    Some(PointLookup { object: object.id, columns, keys, projection })
+    Some(PointLookup { object: object.id, columns, keys, prefix, projection })
 }
 
 fn plain_column(e: &Expr) -> Option<&Column> {
@@ -108,9 +110,8 @@ fn equalities(e: &Expr, position: &impl Fn(&Column) -> Option<usize>, out: &mut 
                     values.push(v);
                 }
             }
-            // Two parameters may turn out equal; a row must not come twice.
-            let params = values.iter().filter(|v| matches!(v, KeyValue::Param(_))).count();
-            if params > 0 && values.len() > 1 { None } else { add(&l.expr, values) }
+            // Two parameters may turn out equal: the lookup gives each row once.
+            add(&l.expr, values)
         }
         _ => None,
     }
@@ -126,17 +127,21 @@ fn key_value(e: &Expr) -> Option<KeyValue> {
     }
 }
 
-/// The key whose columns are exactly those with conditions: an index, or a prefix of the key.
-fn key_columns(object: &Object, catalog: &Catalog, conditions: &Conditions) -> Option<Vec<usize>> {
+/// The columns to look up, which are exactly those with conditions: a key's or an index's, or (and then true) the first
+/// ones of either.
+fn key_columns(object: &Object, catalog: &Catalog, conditions: &Conditions) -> Option<(Vec<usize>, bool)> {
     let covers = |columns: &[usize]| {
         columns.len() == conditions.len() && columns.iter().all(|c| conditions.iter().any(|(o, _)| o == c))
     };
-    let key = object.unique_key();
-    if !conditions.is_empty() && conditions.len() <= key.len() && covers(&key[..conditions.len()]) {
-        return Some(key[..conditions.len()].to_vec());
-    }
-    catalog.indexes_on(object.id).iter().find_map(|index| match &index.body {
-        ObjectBody::Index { columns, .. } if covers(columns) => Some(columns.clone()),
+    let indexes = catalog.indexes_on(object.id);
+    let of_indexes = indexes.iter().filter_map(|index| match &index.body {
+        ObjectBody::Index { columns, .. } => Some(columns.as_slice()),
         _ => None,
-    })
+    });
+    let known: Vec<&[usize]> = std::iter::once(object.unique_key()).chain(of_indexes).collect();
+    if let Some(whole) = known.iter().find(|columns| covers(columns)) {
+        return Some((whole.to_vec(), false));
+    }
+    let mut first = known.iter().filter_map(|columns| columns.get(..conditions.len()));
+    first.find(|first| !first.is_empty() && covers(first)).map(|first| (first.to_vec(), true))
 }

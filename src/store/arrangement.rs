@@ -3,7 +3,8 @@
 //!
 //! [`KeyIndex`] gives every distinct key a slot, a small number that is the key's position in any number of
 //! [`Slab`]s. It is divided into 256 virtual shards by the top bits of the hash, so that growing never
-//! stalls; keys of up to three machine words and single text columns are kept raw, others as row bytes.
+//! stalls; keys of up to three words (a text among them is a number) and single texts are kept raw, others as row
+//! bytes.
 //! [`RowLists`](row_lists::RowLists) keeps rows per key as references into shared Arrow blocks.
 //!
 //! Boundary: keys, slots and rows; what slots mean is the operators' affair.
@@ -12,6 +13,7 @@ pub mod arena;
 pub mod row_lists;
 pub mod slab;
 pub mod table;
+mod texts;
 pub mod words;
 
 use std::sync::Arc;
@@ -22,17 +24,26 @@ use arrow::datatypes::DataType;
 use arrow::row::Rows;
 
 use crate::error::{Error, Result};
-use crate::zset::key::{RowEncoder, hash_columns};
+use crate::zset::key::{RowEncoder, hash_columns, hash_columns_keeping};
 
 use arena::{Arena, NOWHERE};
 use slab::Slab;
 use table::{NONE, ShardedTable, tag_of};
+use texts::{TextColumn, Texts, UNKNOWN, is_text};
 use words::{WordKind, column_of, words_of};
 
-const NULL_A: u8 = 1;
-const NULL_B: u8 = 2;
-const NULL_C: u8 = 4;
+/// The bit that says that a column of a key of several columns is NULL.
+const NULL_BITS: [u8; 3] = [1, 2, 4];
 const FREE: u8 = 8;
+
+/// How a column of a key becomes a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// It is one.
+    Word(WordKind),
+    /// By its number in the texts of this number.
+    Text(usize),
+}
 
 /// How keys of certain columns are kept.
 #[derive(Debug)]
@@ -41,10 +52,10 @@ enum Layout {
     Unit,
     /// One column of at most 64 bits.
     One(WordKind),
-    /// Two columns of at most 64 bits.
-    Two(WordKind, WordKind),
-    /// Three columns of at most 64 bits: what groups by a key and a window have.
-    Three(WordKind, WordKind, WordKind),
+    /// Two columns of at most 64 bits, or texts.
+    Two([Part; 2]),
+    /// Three columns of at most 64 bits, or texts: what groups by a key and a window have.
+    Three([Part; 3]),
     /// One text or bytea column.
     Bytes,
     /// Anything else, as row bytes.
@@ -56,6 +67,8 @@ enum Layout {
 pub struct KeyBatch {
     hashes: Vec<u64>,
     values: Values,
+    /// Text columns whose words are not known before an index has been asked for their numbers.
+    texts: Vec<(usize, TextColumn)>,
 }
 
 #[derive(Debug)]
@@ -117,6 +130,8 @@ pub struct KeyIndex {
     arena: Arena,
     /// NULL bits of keys of two or three columns; empty while no NULL has been seen.
     flags: Slab<u8>,
+    /// The texts of the text columns of a key of several columns.
+    texts: Vec<Texts>,
     /// The slot of the NULL key of a one-column layout.
     null_slot: u32,
     free: Vec<u32>,
@@ -130,15 +145,15 @@ impl KeyIndex {
             [] => Layout::Unit,
             [DataType::Utf8 | DataType::Binary] => Layout::Bytes,
             [a] if WordKind::of(a).is_some() => Layout::One(WordKind::of(a).unwrap_or(WordKind::B8)),
-            [a, b] => match (WordKind::of(a), WordKind::of(b)) {
-                (Some(a), Some(b)) => Layout::Two(a, b),
+            several => match parts_of(several).as_deref() {
+                Some([a, b]) => Layout::Two([*a, *b]),
+                Some([a, b, c]) => Layout::Three([*a, *b, *c]),
                 _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
             },
-            [a, b, c] => match (WordKind::of(a), WordKind::of(b), WordKind::of(c)) {
-                (Some(a), Some(b), Some(c)) => Layout::Three(a, b, c),
-                _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
-            },
-            _ => Layout::Rows(Box::new(RowEncoder::new(types.iter().cloned())?)),
+        };
+        let texts = match layout {
+            Layout::Two(_) | Layout::Three(_) => types.iter().filter(|t| is_text(t)).count(),
+            _ => 0,
         };
         Ok(KeyIndex {
             types,
@@ -150,6 +165,7 @@ impl KeyIndex {
             places: Slab::new(),
             arena: Arena::default(),
             flags: Slab::new(),
+            texts: (0..texts).map(|_| Texts::default()).collect(),
             null_slot: NONE,
             free: Vec::new(),
             bound: 0,
@@ -181,7 +197,14 @@ impl KeyIndex {
             return Err(Error::internal("key columns of other types than the index has"));
         }
         let mut hashes = Vec::with_capacity(rows);
-        hash_columns(columns, &mut hashes);
+        let mut texts = vec![];
+        if self.texts.is_empty() {
+            hash_columns(columns, &mut hashes);
+        } else {
+            let words = hash_columns_keeping(columns, |c| is_text(&self.types[c]), &mut hashes);
+            let kept = words.into_iter().enumerate().filter(|(c, _)| is_text(&self.types[*c]));
+            texts = kept.map(|(c, words)| (c, TextColumn::new(&columns[c], words))).collect();
+        }
         let values = match &self.layout {
             Layout::Unit => {
                 hashes.resize(rows, 0);
@@ -190,12 +213,12 @@ impl KeyIndex {
             Layout::One(kind) => {
                 Values::One { words: words_of(&columns[0], *kind), nulls: some_nulls(&columns[0]) }
             }
-            Layout::Two(a, b) => {
-                let (words, flags) = joined_words(columns, [*a, *b]);
+            Layout::Two(parts) => {
+                let (words, flags) = joined_words(columns, *parts);
                 Values::Two { words, flags }
             }
-            Layout::Three(a, b, c) => {
-                let (words, flags) = joined_words(columns, [*a, *b, *c]);
+            Layout::Three(parts) => {
+                let (words, flags) = joined_words(columns, *parts);
                 Values::Three { words, flags }
             }
             Layout::Bytes if self.types[0] == DataType::Utf8 => {
@@ -216,7 +239,56 @@ impl KeyIndex {
             }
             Layout::Rows(encoder) => Values::Rows(encoder.encode(columns)?),
         };
-        Ok(KeyBatch { hashes, values })
+        Ok(KeyBatch { hashes, values, texts })
+    }
+
+    /// The keys with the numbers of their texts; texts without a number match nothing.
+    fn with_numbers(&self, keys: &KeyBatch) -> Values {
+        fn fill<const N: usize>(
+            index: &KeyIndex,
+            keys: &KeyBatch,
+            words: &mut [[u64; N]],
+            flags: &Option<Vec<u8>>,
+        ) {
+            for (texts, (at, column)) in index.texts.iter().zip(&keys.texts) {
+                texts.numbers(column, |i, number| {
+                    let null = flags.as_ref().is_some_and(|f| f[i] & NULL_BITS[*at] != 0);
+                    words[i][*at] = if null { 0 } else { number };
+                });
+            }
+        }
+        match &keys.values {
+            Values::Two { words, flags } => {
+                let (mut words, flags) = (words.clone(), flags.clone());
+                fill(self, keys, &mut words, &flags);
+                Values::Two { words, flags }
+            }
+            Values::Three { words, flags } => {
+                let (mut words, flags) = (words.clone(), flags.clone());
+                fill(self, keys, &mut words, &flags);
+                Values::Three { words, flags }
+            }
+            _ => Values::Unit,
+        }
+    }
+
+    /// Gives numbers to the texts that have none yet.
+    fn number_texts(&mut self, keys: &KeyBatch, values: &mut Values) -> Result<()> {
+        fn fill<const N: usize>(texts: &mut [Texts], keys: &KeyBatch, words: &mut [[u64; N]]) -> Result<()> {
+            for (texts, (at, column)) in texts.iter_mut().zip(&keys.texts) {
+                for (i, word) in words.iter_mut().enumerate() {
+                    if word[*at] == UNKNOWN {
+                        word[*at] = texts.add(column, i)?;
+                    }
+                }
+            }
+            Ok(())
+        }
+        match values {
+            Values::Two { words, .. } => fill(&mut self.texts, keys, words),
+            Values::Three { words, .. } => fill(&mut self.texts, keys, words),
+            _ => Ok(()),
+        }
     }
 
     /// Whether slot `slot` holds key `i` of the batch (which is not a one-column NULL).
@@ -246,8 +318,8 @@ impl KeyIndex {
     }
 
     /// Probes for all keys at once; `slots` gets the slot or [`NONE`], `misses` the rows whose first guess was wrong.
-    fn probe(&self, keys: &KeyBatch, slots: &mut Vec<u32>, misses: &mut Vec<u32>) {
-        self.table.guess(&keys.hashes, slots);
+    fn probe(&self, hashes: &[u64], values: &Values, slots: &mut Vec<u32>, misses: &mut Vec<u32>) {
+        self.table.guess(hashes, slots);
         misses.clear();
         misses.resize(slots.len(), 0);
         let mut count = 0;
@@ -255,7 +327,7 @@ impl KeyIndex {
             misses[count] = i as u32;
             count += usize::from(!right);
         };
-        match &keys.values {
+        match values {
             Values::One { words, nulls: None } => {
                 for (i, (slot, word)) in slots.iter().zip(words.iter()).enumerate() {
                     check(i, *slot != NONE && *self.one.get(*slot) == *word);
@@ -280,8 +352,8 @@ impl KeyIndex {
         misses.truncate(count);
     }
 
-    fn find_one(&self, keys: &KeyBatch, i: usize) -> u32 {
-        match &keys.values {
+    fn find_one(&self, hashes: &[u64], values: &Values, i: usize) -> u32 {
+        match values {
             Values::Unit => {
                 if self.bound == 0 {
                     NONE
@@ -290,7 +362,7 @@ impl KeyIndex {
                 }
             }
             values if values.is_null(i) => self.null_slot,
-            values => self.table.find(tag_of(keys.hashes[i]), |slot| self.holds(slot, values, i)),
+            values => self.table.find(tag_of(hashes[i]), |slot| self.holds(slot, values, i)),
         }
     }
 
@@ -301,11 +373,13 @@ impl KeyIndex {
             slots.resize(keys.len(), self.unit_slot());
             return;
         }
+        let numbered = (!keys.texts.is_empty()).then(|| self.with_numbers(keys));
+        let values = numbered.as_ref().unwrap_or(&keys.values);
         let mut misses = Vec::new();
-        self.probe(keys, slots, &mut misses);
+        self.probe(&keys.hashes, values, slots, &mut misses);
         for i in misses {
-            if slots[i as usize] != NONE || keys.values.is_null(i as usize) {
-                slots[i as usize] = self.find_one(keys, i as usize);
+            if slots[i as usize] != NONE || values.is_null(i as usize) {
+                slots[i as usize] = self.find_one(&keys.hashes, values, i as usize);
             }
         }
     }
@@ -325,20 +399,25 @@ impl KeyIndex {
             slots.resize(keys.len(), self.unit_slot());
             return Ok(());
         }
+        let mut numbered = (!keys.texts.is_empty()).then(|| self.with_numbers(keys));
+        if let Some(numbered) = &mut numbered {
+            self.number_texts(keys, numbered)?;
+        }
+        let values = numbered.as_ref().unwrap_or(&keys.values);
         let mut misses = Vec::new();
-        self.probe(keys, slots, &mut misses);
+        self.probe(&keys.hashes, values, slots, &mut misses);
         for i in misses {
             let i = i as usize;
-            let mut slot = self.find_one(keys, i);
+            let mut slot = self.find_one(&keys.hashes, values, i);
             if slot == NONE {
-                slot = self.insert(keys, i)?;
+                slot = self.insert(keys.hashes[i], values, i)?;
             }
             slots[i] = slot;
         }
         Ok(())
     }
 
-    fn insert(&mut self, keys: &KeyBatch, i: usize) -> Result<u32> {
+    fn insert(&mut self, hash: u64, values: &Values, i: usize) -> Result<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.bound == NONE => {
@@ -352,17 +431,19 @@ impl KeyIndex {
                 self.bound - 1
             }
         };
-        let null = keys.values.is_null(i);
-        match &keys.values {
+        let null = values.is_null(i);
+        match values {
             Values::Unit => {}
             Values::One { words, .. } => self.one.put(slot, if null { 0 } else { words[i] }),
             Values::Two { words, flags } => {
                 self.two.put(slot, words[i]);
                 self.put_flag(slot, flags.as_ref().map_or(0, |f| f[i]));
+                self.take_up_texts(slot, &words[i]);
             }
             Values::Three { words, flags } => {
                 self.three.put(slot, words[i]);
                 self.put_flag(slot, flags.as_ref().map_or(0, |f| f[i]));
+                self.take_up_texts(slot, &words[i]);
             }
             values => {
                 let place = if null { NOWHERE } else { self.arena.add(values.bytes(i)) };
@@ -372,9 +453,43 @@ impl KeyIndex {
         if null {
             self.null_slot = slot;
         } else {
-            self.table.insert(tag_of(keys.hashes[i]), slot);
+            self.table.insert(tag_of(hash), slot);
         }
         Ok(slot)
+    }
+
+    /// Where the text columns of a key of several columns stand.
+    fn text_columns(&self) -> impl Iterator<Item = usize> + use<> {
+        let is_text: Vec<bool> = match self.texts.len() {
+            0 => vec![],
+            _ => self.types.iter().map(is_text).collect(),
+        };
+        (0..is_text.len()).filter(move |c| is_text[*c])
+    }
+
+    fn take_up_texts(&mut self, slot: u32, words: &[u64]) {
+        if self.texts.is_empty() {
+            return;
+        }
+        let flag = self.flag(slot);
+        for (texts, at) in self.text_columns().enumerate() {
+            if flag & NULL_BITS[at] == 0 {
+                self.texts[texts].take_up(words[at]);
+            }
+        }
+    }
+
+    fn let_go_of_texts(&mut self, slot: u32) {
+        let flag = self.flag(slot);
+        for (texts, at) in self.text_columns().enumerate() {
+            if flag & NULL_BITS[at] == 0 {
+                let word = match self.layout {
+                    Layout::Two(_) => self.two.get(slot)[at],
+                    _ => self.three.get(slot)[at],
+                };
+                self.texts[texts].let_go(word);
+            }
+        }
     }
 
     fn put_flag(&mut self, slot: u32, flag: u8) {
@@ -389,13 +504,17 @@ impl KeyIndex {
         &self,
         slab: &Slab<[u64; N]>,
         column: usize,
-        (kind, null): (WordKind, u8),
+        part: Part,
         slots: &[u32],
     ) -> Result<ArrayRef> {
+        let null = NULL_BITS[column];
         let nulls = (!self.flags.is_empty())
             .then(|| slots.iter().map(|s| self.flag(*s) & null == 0).collect::<NullBuffer>());
-        let words = slots.iter().map(|s| slab.get(*s)[column]).collect();
-        column_of(&self.types[column], kind, words, nulls)
+        let words = slots.iter().map(|s| slab.get(*s)[column]);
+        match part {
+            Part::Word(kind) => column_of(&self.types[column], kind, words.collect(), nulls),
+            Part::Text(number) => self.texts[number].column(&self.types[column], words, nulls),
+        }
     }
 
     /// The key columns of these slots.
@@ -408,15 +527,12 @@ impl KeyIndex {
             Layout::One(kind) => {
                 vec![column_of(&self.types[0], *kind, self.one.gather(slots), nulls())?]
             }
-            Layout::Two(a, b) => vec![
-                self.gather_words(&self.two, 0, (*a, NULL_A), slots)?,
-                self.gather_words(&self.two, 1, (*b, NULL_B), slots)?,
-            ],
-            Layout::Three(a, b, c) => vec![
-                self.gather_words(&self.three, 0, (*a, NULL_A), slots)?,
-                self.gather_words(&self.three, 1, (*b, NULL_B), slots)?,
-                self.gather_words(&self.three, 2, (*c, NULL_C), slots)?,
-            ],
+            Layout::Two(parts) => {
+                gather_parts(parts, |c, part| self.gather_words(&self.two, c, part, slots))?
+            }
+            Layout::Three(parts) => {
+                gather_parts(parts, |c, part| self.gather_words(&self.three, c, part, slots))?
+            }
             Layout::Bytes if self.types[0] == DataType::Utf8 => {
                 let mut builder = StringBuilder::with_capacity(slots.len(), slots.len() * 16);
                 for slot in slots {
@@ -468,6 +584,9 @@ impl KeyIndex {
                     self.arena.remove(place);
                 }
             }
+            if !self.texts.is_empty() {
+                self.let_go_of_texts(*slot);
+            }
             if (*slot as usize) < self.flags.len() {
                 *self.flags.get_mut(*slot) = FREE;
             }
@@ -476,6 +595,7 @@ impl KeyIndex {
         if self.arena.wants_rewrite() {
             self.rewrite_arena();
         }
+        self.texts.iter_mut().for_each(Texts::maintain);
         Ok(())
     }
 
@@ -499,8 +619,26 @@ impl KeyIndex {
             + self.places.bytes()
             + self.arena.bytes()
             + self.flags.bytes()
+            + self.texts.iter().map(|t| size_of::<Texts>() + t.bytes()).sum::<usize>()
             + self.free.capacity() * 4
     }
+}
+
+/// How two or three columns become words; `None` when one of them does not.
+fn parts_of(types: &[DataType]) -> Option<Vec<Part>> {
+    if !(2..=3).contains(&types.len()) {
+        return None;
+    }
+    let mut texts = 0..;
+    let part = |t: &DataType| match is_text(t) {
+        true => texts.next().map(Part::Text),
+        false => WordKind::of(t).map(Part::Word),
+    };
+    types.iter().map(part).collect()
+}
+
+fn gather_parts(parts: &[Part], gather: impl Fn(usize, Part) -> Result<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    parts.iter().enumerate().map(|(c, part)| gather(c, *part)).collect()
 }
 
 fn some_nulls(array: &ArrayRef) -> Option<NullBuffer> {
@@ -508,21 +646,20 @@ fn some_nulls(array: &ArrayRef) -> Option<NullBuffer> {
 }
 
 /// The words of several columns side by side, with the NULL bits of each row if there are any.
-fn joined_words<const N: usize>(
-    columns: &[ArrayRef],
-    kinds: [WordKind; N],
-) -> (Vec<[u64; N]>, Option<Vec<u8>>) {
+fn joined_words<const N: usize>(columns: &[ArrayRef], parts: [Part; N]) -> (Vec<[u64; N]>, Option<Vec<u8>>) {
     let mut words = vec![[0; N]; columns[0].len()];
     let mut flags = None;
-    for (at, (column, kind)) in columns.iter().zip(kinds).enumerate() {
-        for (row, word) in words.iter_mut().zip(words_of(column, kind).iter()) {
-            row[at] = *word;
+    for (at, (column, part)) in columns.iter().zip(parts).enumerate() {
+        if let Part::Word(kind) = part {
+            for (row, word) in words.iter_mut().zip(words_of(column, kind).iter()) {
+                row[at] = *word;
+            }
         }
         if let Some(nulls) = some_nulls(column) {
             let flags = flags.get_or_insert_with(|| vec![0_u8; words.len()]);
             for i in (0..words.len()).filter(|i| nulls.is_null(*i)) {
                 words[i][at] = 0;
-                flags[i] |= [NULL_A, NULL_B, NULL_C][at];
+                flags[i] |= NULL_BITS[at];
             }
         }
     }
@@ -572,6 +709,7 @@ mod tests {
             vec![DataType::Utf8],
             vec![DataType::Binary],
             vec![DataType::Utf8, DataType::Int64],
+            vec![DataType::Binary, DataType::Float64, DataType::Utf8],
             vec![DataType::Decimal128(38, 10)],
         ];
         for types in layouts {

@@ -43,6 +43,22 @@ impl Chunk {
         Chunk { rows, begin, ends: OnceLock::new(), bytes }
     }
 
+    /// The same rows, those that begin at `hidden` beginning at `epoch`; what ended at `hidden` ends there too.
+    pub(super) fn revealed(&self, hidden: Epoch, epoch: Epoch) -> Chunk {
+        let shown = |e: u64| if e == hidden.0 { epoch.0 } else { e };
+        let begin = match &self.begin {
+            Begin::One(begin) => Begin::One(Epoch(shown(begin.0))),
+            Begin::Each(begins) => Begin::Each(begins.iter().map(|b| shown(*b)).collect()),
+        };
+        let ends = OnceLock::new();
+        if let Some(old) = self.ends.get() {
+            ends.get_or_init(|| {
+                old.iter().map(|e| AtomicU64::new(shown(e.load(Ordering::Relaxed)))).collect()
+            });
+        }
+        Chunk { rows: self.rows.clone(), begin, ends, bytes: self.bytes }
+    }
+
     pub(super) fn rows(&self) -> &RecordBatch {
         &self.rows
     }
@@ -75,6 +91,11 @@ impl Chunk {
     /// Whether a reader at `epoch` can see any row, as far as that can be told at once.
     pub(super) fn may_be_seen(&self, epoch: Epoch) -> bool {
         !matches!(self.begin, Begin::One(begin) if begin > epoch)
+    }
+
+    /// Whether any row may begin after `epoch`, as far as that can be told at once.
+    pub(super) fn may_begin_after(&self, epoch: Epoch) -> bool {
+        !matches!(self.begin, Begin::One(begin) if begin <= epoch)
     }
 
     /// Which rows a reader at `epoch` sees; `None`: all of them.

@@ -16,8 +16,11 @@ pub(super) const NIL: u32 = u32::MAX;
 
 const PAGE_BITS: usize = 14;
 const PAGE: usize = 1 << PAGE_BITS;
-/// Tables per index: each grows alone, so that growing never stops the writer for long.
-const TABLES: usize = 64;
+/// A segment of the table is split when it has as many chains: no insert ever moves more than these. Segments fill
+/// unevenly enough for their splits to be spread over many epochs.
+const SEGMENT: usize = 896;
+/// Entries of the directory per segment at most; hashes that were made to collide would want more.
+const DIRECTORY_PER_SEGMENT: usize = 64;
 
 /// A vector in pages: grows without moving what is there.
 #[derive(Debug)]
@@ -82,45 +85,95 @@ struct Chain {
     head: u32,
 }
 
+/// A part of the table: the chains whose tags agree in their lowest `depth` bits.
+#[derive(Debug)]
+struct Segment {
+    chains: HashTable<Chain>,
+    depth: u32,
+}
+
+/// Chains by tag in an extendible hash table, and the links of the chains.
 #[derive(Debug)]
 pub(super) struct Index {
     /// The indexed columns, ascending.
     pub(super) columns: Vec<usize>,
-    tables: Vec<HashTable<Chain>>,
+    /// The segment of each value that the lowest bits of a tag may have; its length is a power of two.
+    directory: Vec<u32>,
+    segments: Vec<Segment>,
     links: Paged<Link>,
 }
 
 #[inline]
 fn tag_of(hash: u64) -> u32 {
+    // Not the top bits: all rows of a worker share some of those.
     hash as u32
 }
 
-#[inline]
-fn table_of(hash: u64) -> usize {
-    // Not the top bits: all rows of a worker share some of those.
-    (hash >> 40) as usize % TABLES
-}
-
-/// The hash under which a tag lies in its table.
+/// The hash under which a tag lies in its segment: all bits of the tag reach the low ones, because the tags of a
+/// segment have their own low bits in common.
 #[inline]
 fn spread(tag: u32) -> u64 {
-    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32)
 }
 
 impl Index {
     pub(super) fn new(columns: Vec<usize>) -> Self {
         Index {
             columns,
-            tables: (0..TABLES).map(|_| HashTable::new()).collect(),
+            directory: vec![0],
+            segments: vec![Segment { chains: HashTable::new(), depth: 0 }],
             links: Paged::new(Link { prev: NIL, next: NIL }),
         }
+    }
+
+    #[inline]
+    fn segment_of(&self, tag: u32) -> usize {
+        self.directory[tag as usize & (self.directory.len() - 1)] as usize
+    }
+
+    /// The chains among which a tag is, with room for one more.
+    fn chains_for(&mut self, tag: u32) -> &mut HashTable<Chain> {
+        let mut at = self.segment_of(tag);
+        while self.segments[at].chains.len() >= SEGMENT && self.split(at, tag) {
+            at = self.segment_of(tag);
+        }
+        &mut self.segments[at].chains
+    }
+
+    /// Splits the segment `at`, in which `tag` belongs, by one more bit; false if the directory would be too large.
+    fn split(&mut self, at: usize, tag: u32) -> bool {
+        let depth = self.segments[at].depth;
+        if self.directory.len() == 1 << depth {
+            if depth == 31 || self.directory.len() >= DIRECTORY_PER_SEGMENT * self.segments.len() {
+                return false;
+            }
+            self.directory.extend_from_within(..);
+        }
+        let bit = 1u32 << depth;
+        let new = Segment { chains: HashTable::with_capacity(SEGMENT), depth: depth + 1 };
+        let old = Segment { chains: HashTable::with_capacity(SEGMENT), depth: depth + 1 };
+        let mut halves = [old, new];
+        for chain in std::mem::take(&mut self.segments[at].chains) {
+            let half = usize::from(chain.tag & bit != 0);
+            halves[half].chains.insert_unique(spread(chain.tag), chain, |c| spread(c.tag));
+        }
+        let [old, new] = halves;
+        self.segments[at] = old;
+        let number = u32::try_from(self.segments.len()).expect("as many segments as slots, at most");
+        self.segments.push(new);
+        let first = (tag & (bit - 1) | bit) as usize;
+        for entry in (first..self.directory.len()).step_by(bit as usize * 2) {
+            self.directory[entry] = number;
+        }
+        true
     }
 
     /// First slot of the chain of `hash`, [`NIL`] if there is none.
     #[inline]
     pub(super) fn head(&self, hash: u64) -> u32 {
         let tag = tag_of(hash);
-        self.tables[table_of(hash)].find(spread(tag), |c| c.tag == tag).map_or(NIL, |c| c.head)
+        let chains = &self.segments[self.segment_of(tag)].chains;
+        chains.find(spread(tag), |c| c.tag == tag).map_or(NIL, |c| c.head)
     }
 
     #[inline]
@@ -142,8 +195,7 @@ impl Index {
     /// Puts a slot first in its chain.
     pub(super) fn push_front(&mut self, hash: u64, slot: u32) {
         let tag = tag_of(hash);
-        let entry = self.tables[table_of(hash)].entry(spread(tag), |c| c.tag == tag, |c| spread(c.tag));
-        match entry {
+        match self.chains_for(tag).entry(spread(tag), |c| c.tag == tag, |c| spread(c.tag)) {
             TableEntry::Vacant(v) => {
                 v.insert(Chain { tag, head: slot });
                 *self.links.get_mut(slot) = Link { prev: slot, next: NIL };
@@ -172,8 +224,8 @@ impl Index {
     /// Takes a slot out of its chain.
     pub(super) fn unlink(&mut self, hash: u64, slot: u32) {
         let tag = tag_of(hash);
-        let table = &mut self.tables[table_of(hash)];
-        let Ok(mut entry) = table.find_entry(spread(tag), |c| c.tag == tag) else {
+        let at = self.segment_of(tag);
+        let Ok(mut entry) = self.segments[at].chains.find_entry(spread(tag), |c| c.tag == tag) else {
             debug_assert!(false, "slot {slot} is in no chain");
             return;
         };
@@ -200,8 +252,8 @@ impl Index {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.tables.iter().map(HashTable::allocation_size).sum::<usize>()
-            + TABLES * size_of::<HashTable<Chain>>()
+        self.segments.iter().map(|s| s.chains.allocation_size() + size_of::<Segment>()).sum::<usize>()
+            + self.directory.len() * size_of::<u32>()
             + self.links.bytes()
     }
 }
@@ -244,6 +296,32 @@ mod tests {
             assert_eq!(chain(&index, 77), Vec::<u32>::new());
             assert_eq!(chain(&index, 78), vec![5]);
         }
+    }
+
+    #[test]
+    fn every_slot_is_found_however_often_segments_have_been_split() {
+        let mut index = Index::new(vec![0]);
+        let count = 200_000u32;
+        index.grow(count as usize);
+        let hash = |slot: u32| (u64::from(slot) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ 0x1234;
+        for slot in 0..count {
+            index.push_front(hash(slot), slot);
+        }
+        assert!(index.segments.len() > 200, "{}", index.segments.len());
+        assert!(index.segments.iter().all(|s| s.chains.len() <= SEGMENT));
+        assert!((0..count).all(|slot| chain(&index, hash(slot)) == [slot]));
+        (0..count).step_by(2).for_each(|slot| index.unlink(hash(slot), slot));
+        assert!((0..count).all(|slot| chain(&index, hash(slot)).is_empty() == slot.is_multiple_of(2)));
+    }
+
+    #[test]
+    fn tags_made_to_share_their_low_bits_do_not_blow_up_the_directory() {
+        let mut index = Index::new(vec![0]);
+        index.grow(4096);
+        let hash = |slot: u32| u64::from(slot) << 20;
+        (0..4096).for_each(|slot| index.push_front(hash(slot), slot));
+        assert!(index.directory.len() <= 128 * index.segments.len());
+        assert!((0..4096).all(|slot| chain(&index, hash(slot)) == [slot]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! each in its own partition; readers are anyone who holds an epoch.
 
 pub mod arrangement;
+mod building;
 mod chunk;
 mod index;
 mod partition;

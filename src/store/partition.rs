@@ -11,19 +11,28 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
+use super::building::Building;
 use super::chunk::{Begin, Chunk};
 use super::index::{Index, NIL, Paged};
+use super::relation::Relation;
 use super::rows::{key_equal, rows_equal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Epoch;
 use crate::zset::key::hash_columns;
 
-/// Chunks are merged up to this many rows.
+/// Rows of a chunk at most.
 const MAX_CHUNK: usize = 32_768;
+/// Chunks of this many rows are left as they are: merging them further would copy every row once more, in an epoch
+/// that has to wait for it, and scans would gain little.
+const WHOLE_CHUNK: usize = 4096;
 /// This many chunks of a size class become one of the next (so at most this many copies of a row per class).
 const FANOUT: usize = 8;
 /// Rows touched per stretch of the lock.
 const STRETCH: usize = 1024;
+/// How often the builder of an index catches up with the writer before the writer waits for it, and how many
+/// changes the writer can wait for.
+const MAX_ROUNDS: usize = 8;
+const FEW_CHANGES: usize = 4096;
 
 /// A row's place: chunk and row.
 type Place = (u32, u32);
@@ -51,6 +60,8 @@ struct State {
     /// there is no key.
     primary: Option<Index>,
     secondary: Vec<Index>,
+    /// Indexes that are being built; nobody looks anything up in them.
+    building: Vec<Building>,
     live: usize,
     /// Rows that have ended and are still here.
     ended: usize,
@@ -102,6 +113,22 @@ fn hashes_over(rows: &RecordBatch, columns: &[usize]) -> Vec<u64> {
 }
 
 impl State {
+    fn new(primary: Option<Index>) -> State {
+        State {
+            chunks: Vec::new(),
+            free_chunks: Vec::new(),
+            order: Vec::new(),
+            places: Paged::new((0, 0)),
+            free_slots: Vec::new(),
+            primary,
+            secondary: Vec::new(),
+            building: Vec::new(),
+            live: 0,
+            ended: 0,
+            last_epoch: Epoch::ZERO,
+        }
+    }
+
     fn held(&self, id: u32) -> &Held {
         self.chunks[id as usize].as_ref().expect("ids in use have a chunk")
     }
@@ -110,8 +137,14 @@ impl State {
         self.primary.iter_mut().chain(&mut self.secondary)
     }
 
+    /// Whether rows have slots.
     fn is_indexed(&self) -> bool {
-        self.primary.is_some() || !self.secondary.is_empty()
+        self.primary.is_some() || !self.secondary.is_empty() || !self.building.is_empty()
+    }
+
+    /// How many indexes there are; in [`Partition::index_hashes`] those that are being built follow.
+    fn indexes(&self) -> usize {
+        usize::from(self.primary.is_some()) + self.secondary.len()
     }
 
     fn add_chunk(&mut self, held: Held) -> u32 {
@@ -169,6 +202,10 @@ impl State {
                 for (index, hashes) in self.indexes_mut().zip(hashes) {
                     index.move_to_back(hashes[i], slot);
                 }
+                let finished = self.indexes();
+                for (building, hashes) in self.building.iter_mut().zip(&hashes[finished..]) {
+                    building.ended(hashes[i], slot);
+                }
                 self.live -= 1;
                 self.ended += 1;
                 return true;
@@ -178,8 +215,8 @@ impl State {
         false
     }
 
-    /// Visits the rows of the chain of `hash` that a reader at `epoch` sees.
-    fn visit(&self, index: &Index, hash: u64, epoch: Epoch, mut seen: impl FnMut(&Arc<Chunk>, u32)) {
+    /// Visits the rows of the chain of `hash` that a reader at `epoch` sees, until `seen` wants no more.
+    fn visit(&self, index: &Index, hash: u64, epoch: Epoch, mut seen: impl FnMut(&Arc<Chunk>, u32) -> bool) {
         let head = index.head(hash);
         let mut slot = head;
         // The living ones are first …
@@ -189,8 +226,8 @@ impl State {
             if !chunk.is_alive(row as usize) {
                 break;
             }
-            if chunk.begin(row as usize) <= epoch {
-                seen(chunk, row);
+            if chunk.begin(row as usize) <= epoch && !seen(chunk, row) {
+                return;
             }
             slot = index.next(slot);
         }
@@ -206,8 +243,8 @@ impl State {
             if chunk.end(row as usize) <= epoch {
                 return;
             }
-            if chunk.begin(row as usize) <= epoch {
-                seen(chunk, row);
+            if chunk.begin(row as usize) <= epoch && !seen(chunk, row) {
+                return;
             }
             if slot == first_ended {
                 return;
@@ -229,18 +266,7 @@ impl Partition {
             if keyed { key.to_vec() } else { (0..schema.fields().len()).collect() };
         primary_columns.sort_unstable();
         primary_columns.dedup();
-        let state = State {
-            chunks: Vec::new(),
-            free_chunks: Vec::new(),
-            order: Vec::new(),
-            places: Paged::new((0, 0)),
-            free_slots: Vec::new(),
-            primary: keyed.then(|| Index::new(primary_columns.clone())),
-            secondary: Vec::new(),
-            live: 0,
-            ended: 0,
-            last_epoch: Epoch::ZERO,
-        };
+        let state = State::new(keyed.then(|| Index::new(primary_columns.clone())));
         Partition { schema, primary_columns, keyed, writer: Mutex::new(0), state: RwLock::new(state) }
     }
 
@@ -273,6 +299,37 @@ impl Partition {
         }
     }
 
+    /// Rows that begin at [`Relation::HIDDEN`] begin at `epoch`.
+    pub(super) fn reveal(&self, epoch: Epoch) {
+        let _writer = self.writer.lock();
+        let mut state = self.state.write();
+        if state.last_epoch != Relation::HIDDEN {
+            return;
+        }
+        state.last_epoch = epoch;
+        for held in state.chunks.iter_mut().flatten() {
+            held.chunk = Arc::new(held.chunk.revealed(Relation::HIDDEN, epoch));
+            if held.first_end == Relation::HIDDEN {
+                held.first_end = epoch;
+            }
+        }
+    }
+
+    /// Forgets everything, if it was never revealed.
+    pub(super) fn discard_hidden(&self) {
+        let _writer = self.writer.lock();
+        let mut state = self.state.write();
+        if state.last_epoch == Relation::HIDDEN {
+            *state = State::new(self.keyed.then(|| Index::new(self.primary_columns.clone())));
+        }
+    }
+
+    /// Makes the index that finds rows to delete.
+    pub(super) fn prepare_deletes(&self) -> Result<()> {
+        let _writer = self.writer.lock();
+        self.build_primary()
+    }
+
     fn insert(&self, rows: RecordBatch, epoch: Epoch) -> Result<()> {
         let count = rows.num_rows();
         let hashes = self.index_hashes(&rows);
@@ -293,6 +350,12 @@ impl Partition {
             for (index, hashes) in state.indexes_mut().zip(&hashes) {
                 for (slot, hash) in part.iter().zip(&hashes[stretch * STRETCH..]) {
                     index.push_front(*hash, *slot);
+                }
+            }
+            let finished = state.indexes();
+            for (building, hashes) in state.building.iter_mut().zip(&hashes[finished..]) {
+                for (slot, hash) in part.iter().zip(&hashes[stretch * STRETCH..]) {
+                    building.inserted(*hash, *slot);
                 }
             }
         }
@@ -321,12 +384,13 @@ impl Partition {
         Ok(missing)
     }
 
-    /// Hashes of rows for each index, the primary one first.
+    /// Hashes of rows for each index, the primary one first, those that are being built last.
     fn index_hashes(&self, rows: &RecordBatch) -> Vec<Vec<u64>> {
         // Only the writer changes the set of indexes, and this is called by the writer.
         let columns: Vec<_> = {
             let state = self.state.read();
-            state.primary.iter().chain(&state.secondary).map(|i| i.columns.clone()).collect()
+            let indexes = state.primary.iter().chain(&state.secondary).map(|i| &i.columns);
+            indexes.chain(state.building.iter().map(|b| &b.columns)).cloned().collect()
         };
         columns.iter().map(|columns| hashes_over(rows, columns)).collect()
     }
@@ -344,32 +408,15 @@ impl Partition {
     /// Builds an index over all rows there are. Called by the writer.
     fn build_index(&self, columns: Vec<usize>) -> Result<Index> {
         self.assign_slots()?;
-        let mut index = Index::new(columns);
-        let (order, slots) = {
-            let state = self.state.read();
-            (state.order.clone(), state.places.len())
-        };
-        index.grow(slots);
-        let mut ended = Vec::new();
-        for id in order {
-            let (chunk, slots) = {
-                let state = self.state.read();
-                let held = state.held(id);
-                (held.chunk.clone(), held.slots.clone())
-            };
-            let hashes = hashes_over(chunk.rows(), &index.columns);
-            for (row, (hash, slot)) in hashes.into_iter().zip(slots).enumerate() {
-                match chunk.end(row) {
-                    Epoch::MAX => index.push_front(hash, slot),
-                    end => ended.push((end, hash, slot)),
-                }
-            }
-        }
-        ended.sort_unstable_by_key(|(end, ..)| *end);
-        for (_, hash, slot) in ended {
-            index.push_back(hash, slot);
-        }
-        Ok(index)
+        let (rows, slots) = self.rows_with_slots();
+        Ok(index_over(columns, &rows, slots))
+    }
+
+    /// All chunks with the slots of their rows, and the number of slots. Called by the writer.
+    fn rows_with_slots(&self) -> (Vec<(Arc<Chunk>, Vec<u32>)>, usize) {
+        let state = self.state.read();
+        let rows = state.order.iter().map(|id| state.held(*id)).map(|h| (h.chunk.clone(), h.slots.clone()));
+        (rows.collect(), state.places.len())
     }
 
     /// Gives slots to all rows, if there was no index so far.
@@ -390,14 +437,47 @@ impl Partition {
         Ok(())
     }
 
+    /// Builds an index; the partition is written meanwhile, but for short stretches at the begin and the end. The
+    /// same columns are not indexed twice at a time (the caller sees to that).
     pub(super) fn create_index(&self, columns: Vec<usize>) -> Result<()> {
-        let _writer = self.writer.lock();
-        if self.state.read().index(&columns).is_some() {
-            return Ok(());
+        let (rows, slots) = {
+            let _writer = self.writer.lock();
+            if self.state.read().index(&columns).is_some() {
+                return Ok(());
+            }
+            self.assign_slots()?;
+            let listed = self.rows_with_slots();
+            self.state.write().building.push(Building::new(columns.clone()));
+            listed
+        };
+        let mut index = index_over(columns, &rows, slots);
+        drop(rows);
+        let mut rounds = 0;
+        loop {
+            // What is left after some rounds is little, or comes faster than it can be made: the writer waits for it.
+            let last = rounds == MAX_ROUNDS;
+            let writer = last.then(|| self.writer.lock());
+            let noted = {
+                let mut state = self.state.write();
+                let slots = state.places.len();
+                let building = state.building.iter_mut().find(|b| b.columns == index.columns);
+                building.map(|b| (b.take(), slots))
+            };
+            let Some((changes, slots)) = noted else {
+                // All rows have been taken back meanwhile.
+                drop(writer);
+                return self.create_index(index.columns);
+            };
+            index.grow(slots);
+            rounds = if changes.len() <= FEW_CHANGES { MAX_ROUNDS } else { (rounds + 1).min(MAX_ROUNDS) };
+            changes.make_in(&mut index);
+            if writer.is_some() {
+                let mut state = self.state.write();
+                state.building.retain(|b| b.columns != index.columns);
+                state.secondary.push(index);
+                return Ok(());
+            }
         }
-        let index = self.build_index(columns)?;
-        self.state.write().secondary.push(index);
-        Ok(())
     }
 
     pub(super) fn drop_index(&self, columns: &[usize]) {
@@ -418,12 +498,18 @@ impl Partition {
         loop {
             let run = {
                 let state = self.state.read();
-                let class = |id: &u32| state.held(*id).chunk.len().max(1).ilog2() / FANOUT.ilog2();
-                let Some(last) = state.order.last().map(class) else { return Ok(()) };
-                let run = state.order.iter().rev().take_while(|id| class(id) <= last).count();
-                let total: usize =
-                    state.order.iter().rev().take(run).map(|id| state.held(*id).chunk.len()).sum();
-                if run < FANOUT || total > MAX_CHUNK {
+                let class = |rows: usize| rows.max(1).ilog2() / FANOUT.ilog2();
+                let mut rows = state.order.iter().rev().map(|id| state.held(*id).chunk.len());
+                let Some(last) = rows.next().filter(|last| *last < WHOLE_CHUNK) else { return Ok(()) };
+                let (mut run, mut total) = (1, last);
+                for rows in rows.take_while(|rows| class(*rows) <= class(last)) {
+                    if total + rows > MAX_CHUNK {
+                        break;
+                    }
+                    run += 1;
+                    total += rows;
+                }
+                if run < FANOUT {
                     return Ok(());
                 }
                 state.order.len() - run..state.order.len()
@@ -490,6 +576,14 @@ impl Partition {
                 index.unlink(*hash, *slot);
             }
         }
+        if !dropped_hashes.is_empty() {
+            let finished = state.indexes();
+            for (building, hashes) in state.building.iter_mut().zip(&dropped_hashes[finished..]) {
+                for (slot, hash) in merged.dropped_slots.iter().zip(hashes) {
+                    building.dropped(*hash, *slot);
+                }
+            }
+        }
         state.free_slots.extend(merged.dropped_slots);
         state.ended -= merged.dropped_rows;
         for id in ids {
@@ -500,6 +594,12 @@ impl Partition {
         Ok(())
     }
 
+    /// All chunks, with whether any of their rows has ended.
+    pub(super) fn all_chunks(&self) -> Vec<(Arc<Chunk>, bool)> {
+        let state = self.state.read();
+        state.order.iter().map(|id| state.held(*id)).map(|h| (h.chunk.clone(), h.ended > 0)).collect()
+    }
+
     /// The chunks a reader at `epoch` may see something of.
     pub(super) fn chunks(&self, epoch: Epoch) -> Vec<Arc<Chunk>> {
         let state = self.state.read();
@@ -508,13 +608,14 @@ impl Partition {
     }
 
     /// Finds the rows visible at `epoch` whose `columns` (ascending, indexed) equal a row of `keys`.
-    /// `false`: there is no such index.
+    /// `false`: there is no such index. More than `most` rows altogether are not looked for.
     pub(super) fn lookup(
         &self,
         columns: &[usize],
         keys: &[ArrayRef],
         hashes: &[u64],
         epoch: Epoch,
+        most: usize,
         found: &mut Found,
     ) -> bool {
         let state = self.state.read();
@@ -528,7 +629,11 @@ impl Partition {
                 if key_equal(keys, i, chunk.rows().columns(), columns, row as usize) {
                     found.push(chunk, row);
                 }
+                found.picks.len() <= most
             });
+            if found.picks.len() > most {
+                break;
+            }
         }
         true
     }
@@ -547,6 +652,7 @@ impl Partition {
                 if rows_equal(rows.columns(), i, chunk.rows().columns(), row as usize) {
                     counts[i] += 1;
                 }
+                true
             });
         }
         Ok(())
@@ -565,8 +671,30 @@ impl Partition {
         let chunks: usize =
             state.chunks.iter().flatten().map(|h| h.chunk.bytes() + h.slots.len() * size_of::<u32>()).sum();
         let indexes: usize = state.primary.iter().chain(&state.secondary).map(Index::bytes).sum();
-        chunks + indexes + state.places.bytes() + state.free_slots.len() * size_of::<u32>()
+        let building: usize = state.building.iter().map(Building::bytes).sum();
+        chunks + indexes + building + state.places.bytes() + state.free_slots.len() * size_of::<u32>()
     }
+}
+
+/// An index over listed rows. Some of them may end meanwhile: the writer has noted which.
+fn index_over(columns: Vec<usize>, rows: &[(Arc<Chunk>, Vec<u32>)], slots: usize) -> Index {
+    let mut index = Index::new(columns);
+    index.grow(slots);
+    let mut ended = Vec::new();
+    for (chunk, slots) in rows {
+        let hashes = hashes_over(chunk.rows(), &index.columns);
+        for (row, (hash, slot)) in hashes.into_iter().zip(slots).enumerate() {
+            match chunk.end(row) {
+                Epoch::MAX => index.push_front(hash, *slot),
+                end => ended.push((end, hash, *slot)),
+            }
+        }
+    }
+    ended.sort_unstable_by_key(|(end, ..)| *end);
+    for (_, hash, slot) in ended {
+        index.push_back(hash, slot);
+    }
+    index
 }
 
 /// Which chunks from `at` on should be rewritten as one, if any.

@@ -8,6 +8,7 @@
 //! epoch they read (see [`super::snapshot`]) while they look rows up or take a snapshot; a snapshot that has been
 //! taken needs no pin.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -22,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::time::Epoch;
 use crate::zset::ZBatch;
 use crate::zset::builder::gather;
+use crate::zset::consolidate::consolidate;
 use crate::zset::key::hash_columns;
 
 /// Rows that one call of [`Relation::compact`] rewrites at most, about.
@@ -38,6 +40,10 @@ pub struct Relation {
     partitions: Vec<Partition>,
     /// Columns of the declared indexes (ascending), with how many indexes want them.
     indexes: Mutex<Vec<(Vec<usize>, usize)>>,
+    /// Those of them that no definition names: over prefixes of keys and indexes that queries have asked for.
+    prefixes: Mutex<Vec<Vec<usize>>>,
+    /// Held while an index is built.
+    build: Mutex<()>,
     /// No reader looks before this epoch.
     horizon: AtomicU64,
     /// The partition at which the next compaction begins, so that each gets its turn.
@@ -45,6 +51,9 @@ pub struct Relation {
 }
 
 impl Relation {
+    /// The epoch at which rows begin that nobody may see yet: no reader looks so late.
+    pub const HIDDEN: Epoch = Epoch(Epoch::MAX.0 - 1);
+
     /// An empty relation. `key` are the columns of its unique key, if it has one; `name` is for messages.
     pub fn new(name: &str, schema: SchemaRef, key: Vec<usize>, partitions: usize) -> Relation {
         let partitions = (0..partitions.max(1)).map(|_| Partition::new(schema.clone(), &key)).collect();
@@ -54,6 +63,8 @@ impl Relation {
             key,
             partitions,
             indexes: Mutex::new(Vec::new()),
+            prefixes: Mutex::new(Vec::new()),
+            build: Mutex::new(()),
             horizon: AtomicU64::new(0),
             compact_next: AtomicUsize::new(0),
         }
@@ -94,6 +105,22 @@ impl Relation {
             )));
         }
         Ok(())
+    }
+
+    /// What has been applied at [`Relation::HIDDEN`] begins at `epoch`; what ended there never was.
+    pub fn reveal(&self, epoch: Epoch) {
+        self.partitions.iter().for_each(|p| p.reveal(epoch));
+    }
+
+    /// Throws everything away that was applied at [`Relation::HIDDEN`] and not revealed.
+    pub fn discard_hidden(&self) {
+        self.partitions.iter().for_each(Partition::discard_hidden);
+    }
+
+    /// Builds the index that deletes need, if it is not there. It comes by itself with the first delete, and takes its
+    /// time if there are many rows by then.
+    pub fn build_primary_index(&self) -> Result<()> {
+        self.partitions.iter().try_for_each(Partition::prepare_deletes)
     }
 
     fn partition(&self, partition: usize) -> Result<&Partition> {
@@ -161,6 +188,38 @@ impl Relation {
         RelationSnapshot { schema: self.schema.clone(), epoch, chunks }
     }
 
+    /// What has changed after the epoch `after` until `up_to`, epoch by epoch; equal rows that came and went within one
+    /// epoch cancel out. Both epochs are closed, and `after` is pinned by the caller.
+    pub fn changes(&self, after: Epoch, up_to: Epoch) -> Result<Vec<(Epoch, ZBatch)>> {
+        let mut chunks = Vec::new();
+        let mut found: BTreeMap<Epoch, (Vec<(usize, usize)>, Vec<i64>)> = BTreeMap::new();
+        let within = |epoch: Epoch| after < epoch && epoch <= up_to;
+        for (chunk, has_ended) in self.partitions.iter().flat_map(Partition::all_chunks) {
+            if !has_ended && !chunk.may_begin_after(after) {
+                continue;
+            }
+            for row in 0..chunk.len() {
+                let (begin, end) = (chunk.begin(row), chunk.end(row));
+                for (epoch, weight) in [(begin, 1), (end, -1)] {
+                    if within(epoch) && begin != end {
+                        let (picks, weights) = found.entry(epoch).or_default();
+                        picks.push((chunks.len(), row));
+                        weights.push(weight);
+                    }
+                }
+            }
+            chunks.push(chunk);
+        }
+        let batches: Vec<&RecordBatch> = chunks.iter().map(|c| c.rows()).collect();
+        let one = |(epoch, (picks, weights)): (Epoch, (Vec<_>, Vec<i64>))| {
+            let rows = gather(&self.schema, &batches, &picks)?;
+            let change = ZBatch::try_new(rows, Some(weights.into()))?;
+            Ok((epoch, consolidate(&self.schema, &[change])?))
+        };
+        let changes = found.into_iter().map(one).collect::<Result<Vec<_>>>()?;
+        Ok(changes.into_iter().filter(|(_, change)| !change.is_empty()).collect())
+    }
+
     /// Whether [`Relation::lookup`] can find rows by exactly these columns (in any order).
     pub fn has_index(&self, columns: &[usize]) -> bool {
         let columns = ascending(columns);
@@ -174,15 +233,18 @@ impl Relation {
         key.into_iter().chain(self.indexes.lock().iter().map(|(columns, _)| columns.clone())).collect()
     }
 
-    /// Builds an index over these columns; if there is one already, it is shared.
+    /// Builds an index over these columns; if there is one already, it is shared. Writers go on meanwhile.
     pub fn create_index(&self, columns: Vec<usize>) -> Result<()> {
         let columns = ascending(&columns);
         if columns.last().is_none_or(|c| *c >= self.schema.fields().len()) {
             return Err(Error::internal(format!("relation \"{}\" has no columns {columns:?}", self.name)));
         }
-        let mut indexes = self.indexes.lock();
-        if let Some((_, uses)) = indexes.iter_mut().find(|(indexed, _)| *indexed == columns) {
-            *uses += 1;
+        // Whoever needs no building does not wait for the building of another.
+        if self.share_index(&columns) {
+            return Ok(());
+        }
+        let _build = self.build.lock();
+        if self.share_index(&columns) {
             return Ok(());
         }
         if self.key.is_empty() || columns != ascending(&self.key) {
@@ -190,19 +252,57 @@ impl Relation {
                 partition.create_index(columns.clone())?;
             }
         }
-        indexes.push((columns, 1));
+        self.indexes.lock().push((columns, 1));
         Ok(())
     }
 
-    /// Undoes one [`Relation::create_index`] of these columns.
-    pub fn drop_index(&self, columns: &[usize]) {
-        let columns = ascending(columns);
+    fn share_index(&self, columns: &[usize]) -> bool {
         let mut indexes = self.indexes.lock();
-        let Some(at) = indexes.iter().position(|(indexed, _)| *indexed == columns) else { return };
+        let found = indexes.iter_mut().find(|(indexed, _)| indexed == columns);
+        found.map(|(_, uses)| *uses += 1).is_some()
+    }
+
+    /// Builds an index over a prefix of a key or index, because a query wants it. It goes with the next index that is
+    /// dropped: whoever still wants it asks again. `false`: somebody else is building it.
+    pub fn create_prefix_index(&self, columns: &[usize]) -> Result<bool> {
+        let columns = ascending(columns);
+        {
+            let mut prefixes = self.prefixes.lock();
+            if prefixes.contains(&columns) {
+                return Ok(false);
+            }
+            prefixes.push(columns.clone());
+        }
+        let built = self.create_index(columns.clone());
+        if built.is_err() {
+            self.prefixes.lock().retain(|c| *c != columns);
+        }
+        built.map(|()| true)
+    }
+
+    /// Undoes one [`Relation::create_index`] of these columns, for good: the indexes over prefixes go too.
+    pub fn drop_index(&self, columns: &[usize]) {
+        let unnamed = {
+            // Those that are still being built stay.
+            let indexes = self.indexes.lock();
+            let built = |columns: &mut Vec<usize>| indexes.iter().any(|(indexed, _)| indexed == columns);
+            self.prefixes.lock().extract_if(.., built).collect::<Vec<_>>()
+        };
+        for columns in unnamed.into_iter().chain([ascending(columns)]) {
+            self.release_index(&columns);
+        }
+    }
+
+    /// Undoes one [`Relation::create_index`] of these columns and nothing else.
+    pub fn release_index(&self, columns: &[usize]) {
+        let columns = &*ascending(columns);
+        let mut indexes = self.indexes.lock();
+        let Some(at) = indexes.iter().position(|(indexed, _)| indexed == columns) else { return };
         indexes[at].1 -= 1;
         if indexes[at].1 == 0 {
             indexes.remove(at);
-            self.partitions.iter().for_each(|p| p.drop_index(&columns));
+            drop(indexes);
+            self.partitions.iter().for_each(|p| p.drop_index(columns));
         }
     }
 
@@ -212,8 +312,7 @@ impl Relation {
         self.lookup_one(columns, keys, epoch, None)
     }
 
-    /// As [`Relation::lookup`], only the columns of `projection`. With arrays of length one this is the way of
-    /// a point query: one hash, one probe per partition, and a slice of the chunk that holds the row.
+    /// As [`Relation::lookup`], only the columns of `projection`, and any number of rows.
     pub fn lookup_one(
         &self,
         columns: &[usize],
@@ -221,6 +320,21 @@ impl Relation {
         epoch: Epoch,
         projection: Option<&[usize]>,
     ) -> Result<RecordBatch> {
+        let found = self.lookup_few(columns, keys, epoch, projection, usize::MAX)?;
+        found.ok_or_else(|| Error::internal("a lookup without a limit has met it"))
+    }
+
+    /// As [`Relation::lookup`], only the columns of `projection`; `None` when there are more than `most` rows, for which
+    /// reading everything is the better way. With arrays of length one this is the way of a point query: one hash,
+    /// one probe per partition, and a slice of the chunk that holds the row.
+    pub fn lookup_few(
+        &self,
+        columns: &[usize],
+        keys: &[ArrayRef],
+        epoch: Epoch,
+        projection: Option<&[usize]>,
+        most: usize,
+    ) -> Result<Option<RecordBatch>> {
         let tuples = keys.first().map_or(0, |k| k.len());
         let reordered;
         let (columns, keys) = if columns.is_sorted() {
@@ -244,18 +358,21 @@ impl Relation {
         hash_columns(keys, &mut hashes);
         let mut found = Found::default();
         for partition in &self.partitions {
-            if !partition.lookup(columns, keys, &hashes, epoch, &mut found) {
+            if !partition.lookup(columns, keys, &hashes, epoch, most, &mut found) {
                 return Err(Error::internal(format!(
                     "relation \"{}\" has no index on {columns:?}",
                     self.name
                 )));
             }
         }
+        if found.picks.len() > most {
+            return Ok(None);
+        }
         if tuples > 1 {
             found.picks.sort_unstable();
             found.picks.dedup();
         }
-        self.gather(&found, projection)
+        self.gather(&found, projection).map(Some)
     }
 
     fn gather(&self, found: &Found, projection: Option<&[usize]>) -> Result<RecordBatch> {

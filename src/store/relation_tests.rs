@@ -356,3 +356,55 @@ fn figures() {
         }
     });
 }
+
+#[test]
+fn hidden_rows_are_seen_from_the_epoch_on_at_which_they_are_revealed() {
+    for key_columns in [vec![0], vec![]] {
+        let r = Relation::new("r", schema(), key_columns.clone(), 2);
+        if key_columns.is_empty() {
+            r.build_primary_index().unwrap();
+        }
+        for i in 0..40i64 {
+            r.apply((i % 2) as usize, Relation::HIDDEN, &delta(&[(row(i, "a"), 1)])).unwrap();
+        }
+        r.apply(0, Relation::HIDDEN, &delta(&[(row(4, "a"), -1), (row(4, "b"), 1)])).unwrap();
+        assert!(counted(&r.snapshot(Epoch(7)).batches(None).unwrap()).is_empty());
+        assert_eq!(r.live_weight(&rows(&[row(4, "b")]), Epoch(7)).unwrap(), vec![0]);
+        r.reveal(Epoch(7));
+        let mut model: Model = (0..40).map(|i| (row(i, if i == 4 { "b" } else { "a" }), 1)).collect();
+        assert_eq!(counted(&r.snapshot(Epoch(7)).batches(None).unwrap()), model);
+        assert!(counted(&r.snapshot(Epoch(6)).batches(None).unwrap()).is_empty());
+        assert_eq!(r.live_weight(&rows(&[row(4, "a"), row(4, "b")]), Epoch(7)).unwrap(), vec![0, 1]);
+        r.apply(1, Epoch(8), &delta(&[(row(5, "a"), -1)])).unwrap();
+        model.remove(&row(5, "a"));
+        assert_eq!(counted(&r.snapshot(Epoch(8)).batches(None).unwrap()), model);
+        r.compact(Epoch(8)).unwrap();
+        assert_eq!(counted(&r.snapshot(Epoch(9)).batches(None).unwrap()), model);
+        assert_eq!(r.row_count(), 39);
+    }
+}
+
+#[test]
+fn hidden_rows_that_are_never_revealed_can_be_thrown_away() {
+    let r = Relation::new("r", schema(), vec![0], 1);
+    r.apply(0, Relation::HIDDEN, &delta(&[(row(1, "a"), 1)])).unwrap();
+    r.discard_hidden();
+    assert_eq!((r.row_count(), r.chunk_count()), (0, 0));
+    r.apply(0, Epoch(3), &delta(&[(row(1, "b"), 1)])).unwrap();
+    r.discard_hidden();
+    assert_eq!(r.lookup(&[0], &key(&[1]), Epoch(3)).unwrap().num_rows(), 1);
+}
+
+#[test]
+fn chunks_of_some_thousand_rows_are_not_merged_again() {
+    let r = Relation::new("r", schema(), vec![], 1);
+    for e in 0..20 {
+        let batch = rows(&(0..4096).map(|i| row(i, "a")).collect::<Vec<_>>());
+        r.apply(0, Epoch(e + 1), &ZBatch::inserts(batch)).unwrap();
+    }
+    assert_eq!(r.chunk_count(), 20);
+    for e in 0..512 {
+        r.apply(0, Epoch(e + 30), &ZBatch::inserts(rows(&[row(e as i64, "b")]))).unwrap();
+    }
+    assert!(r.chunk_count() < 20 + 30, "{}", r.chunk_count());
+}

@@ -143,6 +143,28 @@ pub fn append_hashes(columns: &[ArrayRef], out: &mut Vec<u64>) {
     }
 }
 
+/// [`hash_columns`] that also returns the words of the columns that `keep` chooses (else nothing), from which the
+/// hash was made: for a text its own hash.
+pub fn hash_columns_keeping(
+    columns: &[ArrayRef],
+    keep: impl Fn(usize) -> bool,
+    out: &mut Vec<u64>,
+) -> Vec<Vec<u64>> {
+    out.clear();
+    out.resize(columns.first().map_or(0, |c| c.len()), SEED);
+    let mut kept = vec![Vec::new(); columns.len()];
+    for (i, column) in columns.iter().enumerate() {
+        if keep(i) {
+            kept[i].resize(column.len(), 0);
+            fold_column(column, &mut kept[i], take_word);
+            out.iter_mut().zip(&kept[i]).for_each(|(hash, word)| *hash = combine(*hash, *word));
+        } else {
+            fold_column(column, out, combine);
+        }
+    }
+    kept
+}
+
 /// The hash of a row that has these 64-bit integers as its only columns, as [`hash_columns`] computes it.
 pub fn hash_i64(values: &[i64]) -> u64 {
     values.iter().fold(SEED, |hash, value| combine(hash, value.word()))

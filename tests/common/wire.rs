@@ -55,6 +55,16 @@ impl WireError {
         self.field(b'H')
     }
 
+    /// Where it happened.
+    pub fn context(&self) -> Option<&str> {
+        self.field(b'W')
+    }
+
+    /// The position in the query string, from 1.
+    pub fn position(&self) -> Option<usize> {
+        self.field(b'P')?.parse().ok()
+    }
+
     /// The detail.
     pub fn detail(&self) -> Option<&str> {
         self.field(b'D')
@@ -152,9 +162,10 @@ impl Wire {
         self.start(sql)?;
         let mut answers = Vec::new();
         let mut current = Answer::default();
-        let mut error = None;
+        let mut error: Option<WireError> = None;
         loop {
-            let (kind, body) = self.receive()?;
+            // After a FATAL error the connection is closed.
+            let (kind, body) = self.receive().map_err(|lost| error.clone().unwrap_or(lost))?;
             match kind {
                 b'T' => current.columns = Some(row_description(&body)),
                 b'D' => current.rows.push(data_row(&body)),
@@ -187,9 +198,9 @@ impl Wire {
 
     /// The next row of a query that was [started](Wire::start); `None` at its end.
     pub fn next_row(&mut self) -> Result<Option<Vec<Option<String>>>, WireError> {
-        let mut error = None;
+        let mut error: Option<WireError> = None;
         loop {
-            let (kind, body) = self.receive()?;
+            let (kind, body) = self.receive().map_err(|lost| error.clone().unwrap_or(lost))?;
             match kind {
                 b'D' => return Ok(Some(data_row(&body))),
                 b'd' => return Ok(Some(vec![Some(String::from_utf8_lossy(&body).trim_end().to_string())])),

@@ -107,6 +107,8 @@ pub struct Select {
     pub from: Vec<Input>,
     pub filters: Vec<String>,
     pub group: Vec<String>,
+    /// `ROLLUP` or `CUBE` around the group; nothing for a plain one.
+    pub sets: &'static str,
     pub having: Vec<String>,
 }
 
@@ -139,7 +141,10 @@ impl Select {
             out += &format!(" WHERE {}", self.filters.join(" AND "));
         }
         if !self.group.is_empty() {
-            out += &format!(" GROUP BY {}", self.group.join(", "));
+            out += &match self.sets {
+                "" => format!(" GROUP BY {}", self.group.join(", ")),
+                sets => format!(" GROUP BY {sets} ({})", self.group.join(", ")),
+            };
         }
         if !self.having.is_empty() {
             out += &format!(" HAVING {}", self.having.join(" AND "));

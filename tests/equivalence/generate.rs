@@ -312,6 +312,15 @@ impl Generator {
                 out.items.push(Item { expr: key, filter: None, name, ty: column.ty });
             }
         }
+        if !out.group.is_empty() && self.chance(15) {
+            out.sets = if self.chance(60) { "ROLLUP" } else { "CUBE" };
+            if types.is_none() {
+                // One key alone: what PostgreSQL and DataFusion number must be the same for any of them.
+                let key = out.group.choose(&mut self.rng).expect("not empty").clone();
+                let name = self.name("x");
+                out.items.push(Item { expr: format!("grouping({key})"), filter: None, name, ty: Ty::Int });
+            }
+        }
         match types {
             Some(types) => {
                 for ty in types {
@@ -361,6 +370,12 @@ impl Generator {
 
     fn any_aggregate(&mut self, scope: &[Reach]) -> (String, Ty, Option<String>) {
         let filter = self.filter(scope);
+        if self.chance(40) {
+            let (expr, ty) = self.rarer_aggregate(scope);
+            // A cast around the call leaves no place for FILTER.
+            let filter = filter.filter(|_| !expr.starts_with('('));
+            return (expr, ty, filter);
+        }
         let distinct = if self.chance(20) { "DISTINCT " } else { "" };
         let input = scope.choose(&mut self.rng).expect("a relation has columns").ty;
         let arg = self.scalar(scope, input, 1);
@@ -381,6 +396,51 @@ impl Generator {
             _ => ("count", Ty::Big),
         };
         (format!("{function}({distinct}{arg})"), ty, filter)
+    }
+
+    /// An aggregate beside count, sum, avg, min and max, whose result has one right text.
+    fn rarer_aggregate(&mut self, scope: &[Reach]) -> (String, Ty) {
+        let distinct = if self.chance(25) { "DISTINCT " } else { "" };
+        let back = ["", " DESC", " NULLS FIRST", " DESC NULLS LAST"][self.rng.random_range(0..4)];
+        let ordered =
+            *[Ty::Int, Ty::Big, Ty::Float, Ty::Text, Ty::Date].choose(&mut self.rng).expect("not empty");
+        let arg = self.scalar(scope, ordered, 1);
+        let fraction = ["0", "0.25", "0.5", "0.75", "1"][self.rng.random_range(0..5)];
+        match self.rng.random_range(0..12) {
+            0 => (format!("bool_and({})", self.predicate(scope, 1)), Ty::Bool),
+            1 => (format!("bool_or({})", self.predicate(scope, 1)), Ty::Bool),
+            2 => {
+                let name = ["bit_and", "bit_or", "bit_xor"][self.rng.random_range(0..3)];
+                let ty = if self.chance(50) { Ty::Int } else { Ty::Big };
+                (format!("{name}({distinct}({})::{})", self.scalar(scope, ty, 1), ty.sql()), ty)
+            }
+            3 | 4 => {
+                let name = ["stddev", "stddev_pop", "variance", "var_pop"][self.rng.random_range(0..4)];
+                let ty = if self.chance(60) { Ty::Int } else { Ty::Num };
+                (format!("{name}({distinct}{})", self.scalar(scope, ty, 1)), Ty::Average)
+            }
+            5 => {
+                let name = ["covar_pop", "covar_samp", "regr_sxx", "regr_avgy", "regr_sxy"];
+                let name = name[self.rng.random_range(0..5)];
+                let (y, x) = (self.scalar(scope, Ty::Float, 1), self.scalar(scope, Ty::Int, 1));
+                (format!("{name}({y}, {x})"), Ty::Average)
+            }
+            6 | 7 => {
+                let text = self.scalar(scope, Ty::Text, 1);
+                (format!("string_agg({distinct}{text}, ',' ORDER BY {text}{back})"), Ty::Text)
+            }
+            8 => (format!("percentile_disc({fraction}) WITHIN GROUP (ORDER BY {arg}{back})"), ordered),
+            9 => {
+                let ty = if self.chance(50) { Ty::Int } else { Ty::Float };
+                let arg = self.scalar(scope, ty, 1);
+                (format!("percentile_cont({fraction}) WITHIN GROUP (ORDER BY {arg}{back})"), Ty::Float)
+            }
+            10 => (format!("mode() WITHIN GROUP (ORDER BY {arg}{back})"), ordered),
+            _ => {
+                let arg = self.scalar(scope, Ty::Int, 1);
+                (format!("(jsonb_agg({distinct}{arg} ORDER BY {arg}{back})::text)"), Ty::Text)
+            }
+        }
     }
 
     /// IN, EXISTS and comparisons with a subquery: more than issue 2 asks for.

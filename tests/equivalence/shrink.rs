@@ -223,6 +223,11 @@ fn selects(select: &Select) -> Vec<Select> {
             s.having.remove(i);
         });
     }
+    if !select.sets.is_empty() {
+        without(&|s| {
+            s.sets = "";
+        });
+    }
     for i in 0..select.group.len() {
         without(&|s| {
             s.group.remove(i);

@@ -5,16 +5,19 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StructArray, UInt32Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, filter, take};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::expr::aggregate::{AggregateCall, AggregateKind};
+use crate::expr::aggregate::{AggregateCall, AggregateKind, Ordered};
 use crate::store::arrangement::slab::Slab;
 
+use super::bits::{bit_state, boolean_state};
 use super::extreme::extreme_state;
+use super::moments::{interval_sum_state, pairs_state, spread_state};
+use super::ordered::{argument_struct, ordered_state};
 use super::state::{NEGATIVE, Rows, State};
 use super::sum::sum_state;
 use super::value_set::ValueSet;
@@ -37,6 +40,23 @@ pub struct Aggregate {
     counts: Counts,
     set: Option<ValueSet>,
     state: Option<Box<dyn State>>,
+    /// Columns that let a row be left out when they are NULL.
+    required: Vec<usize>,
+    /// The type that holds several arguments together.
+    together: Option<DataType>,
+}
+
+/// Which arguments let a row be left out when they are NULL.
+fn required(call: &AggregateCall) -> Vec<usize> {
+    let by_position = |p: &usize| call.arguments().nth(*p);
+    match call.kind {
+        AggregateKind::Ordered(Ordered::Text | Ordered::Continuous | Ordered::Discrete | Ordered::Mode) => {
+            call.argument.into_iter().collect()
+        }
+        AggregateKind::Ordered(_) => call.shape.skips_null.iter().filter_map(by_position).collect(),
+        AggregateKind::Count if !call.more.is_empty() => vec![],
+        _ => call.arguments().collect(),
+    }
 }
 
 impl Aggregate {
@@ -47,23 +67,32 @@ impl Aggregate {
         append_only: bool,
         droppable: bool,
     ) -> Result<Aggregate> {
-        let type_of = |column: usize| {
-            let field = input.fields().get(column);
-            field
-                .map(|f| f.data_type().clone())
-                .ok_or_else(|| Error::internal("aggregate of a column that is not there"))
+        let field_of = |column: usize| -> Result<FieldRef> {
+            let field = input.fields().get(column).cloned();
+            field.ok_or_else(|| Error::internal("aggregate of a column that is not there"))
         };
-        let argument = call.argument.map(type_of).transpose()?;
+        let fields = call.arguments().map(field_of).collect::<Result<Vec<_>>>()?;
+        let together = (fields.len() > 1).then(|| argument_struct(&fields));
+        let argument = together.clone().or(fields.first().map(|f| f.data_type().clone()));
         let needed =
             || argument.clone().ok_or_else(|| Error::internal(format!("{} without an argument", call.name)));
         // Whether a value is there once or often makes no difference to the least one.
         let distinct = call.distinct && !matches!(call.kind, AggregateKind::Min | AggregateKind::Max);
         let state = match call.kind {
             AggregateKind::Count => None,
+            AggregateKind::Sum if matches!(needed()?, DataType::Interval(_)) => Some(interval_sum_state()),
             AggregateKind::Sum => Some(sum_state(&needed()?, &call.data_type, false)?),
             AggregateKind::Avg => Some(sum_state(&needed()?, &call.data_type, true)?),
             AggregateKind::Min => Some(extreme_state(&needed()?, &call.data_type, false, append_only)?),
             AggregateKind::Max => Some(extreme_state(&needed()?, &call.data_type, true, append_only)?),
+            AggregateKind::BoolAnd => Some(boolean_state(&needed()?, true)?),
+            AggregateKind::BoolOr => Some(boolean_state(&needed()?, false)?),
+            AggregateKind::BitAnd | AggregateKind::BitOr | AggregateKind::BitXor => {
+                Some(bit_state(&needed()?, call.kind)?)
+            }
+            AggregateKind::Spread(spread) => Some(spread_state(&needed()?, &call.data_type, spread)?),
+            AggregateKind::Pairs(kind) => Some(pairs_state(kind)),
+            AggregateKind::Ordered(kind) => Some(ordered_state(kind, &call.shape, fields, &call.data_type)?),
         };
         let set = if distinct { Some(ValueSet::new(needed()?, droppable)?) } else { None };
         let counts = match (&state, distinct || call.filter.is_some()) {
@@ -71,7 +100,8 @@ impl Aggregate {
             (_, true) => Counts::Own(Slab::new()),
             _ => Counts::Rows,
         };
-        Ok(Aggregate { call, counts, set, state })
+        let required = required(&call);
+        Ok(Aggregate { call, counts, set, state, required, together })
     }
 
     /// Makes room for slots below `len`.
@@ -93,8 +123,10 @@ impl Aggregate {
                 None => mask.values().clone(),
             }
         });
-        let nulls =
-            self.call.argument.and_then(|a| columns[a].logical_nulls()).filter(|n| n.null_count() > 0);
+        let nulls = self.required.iter().fold(None, |all: Option<NullBuffer>, column| {
+            let own = columns[*column].logical_nulls().filter(|n| n.null_count() > 0);
+            if own.is_none() { all } else { NullBuffer::union(all.as_ref(), own.as_ref()) }
+        });
         match (filter, nulls) {
             (None, None) => None,
             (Some(f), None) => Some(f),
@@ -119,10 +151,20 @@ impl Aggregate {
         if self.state.is_none() && matches!(self.counts, Counts::Rows) {
             return Ok(());
         }
+        if let (None, None, Counts::Own(counts), Some(mask)) =
+            (&self.set, &self.state, &mut self.counts, &selection)
+        {
+            count_selected(counts, slots, weights, mask);
+            return Ok(());
+        }
         // count(*) with a filter has no argument: any column of the right length will do.
-        let mut values = match self.call.argument.or(self.call.filter) {
-            Some(column) => Arc::clone(&columns[column]),
-            None => Arc::new(UInt32Array::new_null(slots.len())),
+        let mut values: ArrayRef = match (&self.together, self.call.argument.or(self.call.filter)) {
+            (Some(DataType::Struct(fields)), _) => {
+                let arguments = self.call.arguments().map(|c| Arc::clone(&columns[c])).collect();
+                Arc::new(StructArray::try_new(fields.clone(), arguments, None)?)
+            }
+            (_, Some(column)) => Arc::clone(&columns[column]),
+            (_, None) => Arc::new(UInt32Array::new_null(slots.len())),
         };
         let (mut slots, mut weights) = (Cow::Borrowed(slots), weights.map(Cow::Borrowed));
         if let Some(mask) = selection {
@@ -152,11 +194,7 @@ impl Aggregate {
 
     /// The results of some groups; `rows` are the row counts of all groups.
     pub fn output(&self, slots: &[u32], rows: &Slab<i64>) -> Result<ArrayRef> {
-        let counts = match &self.counts {
-            Counts::Unneeded => vec![],
-            Counts::Rows => rows.gather(slots),
-            Counts::Own(counts) => counts.gather(slots),
-        };
+        let counts = self.counts(slots, rows);
         match &self.state {
             Some(state) => state.output(slots, &counts),
             None if self.call.data_type == DataType::Int64 => Ok(Arc::new(Int64Array::from(counts))),
@@ -164,8 +202,16 @@ impl Aggregate {
         }
     }
 
+    fn counts(&self, slots: &[u32], rows: &Slab<i64>) -> Vec<i64> {
+        match &self.counts {
+            Counts::Unneeded => vec![],
+            Counts::Rows => rows.gather(slots),
+            Counts::Own(counts) => counts.gather(slots),
+        }
+    }
+
     /// Marks groups whose result cannot be shown.
-    pub fn check(&self, slots: &[u32], overflow: u16, status: &mut [u16]) {
+    pub fn check(&self, slots: &[u32], rows: &Slab<i64>, overflow: u16, status: &mut [u16]) {
         if let Counts::Own(counts) = &self.counts {
             for (slot, status) in slots.iter().zip(&mut *status) {
                 if *counts.get(*slot) < 0 {
@@ -182,6 +228,9 @@ impl Aggregate {
         }
         if let Some(state) = &self.state {
             state.check(slots, overflow, status);
+            if matches!(self.call.kind, AggregateKind::Spread(_)) {
+                state.check_results(slots, &self.counts(slots, rows), overflow, status);
+            }
         }
     }
 
@@ -208,8 +257,12 @@ impl Aggregate {
 
     /// The error of a group whose result is out of range.
     pub fn overflow(&self) -> Error {
+        if let Some(error) = self.state.as_ref().and_then(|s| s.error()) {
+            return error;
+        }
         let message = match self.call.data_type {
             DataType::Int64 => "bigint out of range",
+            DataType::Interval(_) => "interval out of range",
             DataType::Float32 | DataType::Float64 => "value out of range: overflow",
             _ => "value overflows numeric format",
         };
@@ -220,6 +273,23 @@ impl Aggregate {
     pub fn bytes(&self) -> usize {
         let counts = if let Counts::Own(counts) = &self.counts { counts.bytes() } else { 0 };
         counts + self.set.as_ref().map_or(0, ValueSet::bytes) + self.state.as_ref().map_or(0, |s| s.bytes())
+    }
+}
+
+/// Adds the weight of each selected row to the count of its group, without a branch for what is selected.
+fn count_selected(counts: &mut Slab<i64>, slots: &[u32], weights: Option<&[i64]>, mask: &BooleanBuffer) {
+    match weights {
+        None => {
+            for (slot, selected) in slots.iter().zip(mask.iter()) {
+                *counts.get_mut(*slot) += i64::from(selected);
+            }
+        }
+        Some(weights) => {
+            for ((slot, weight), selected) in slots.iter().zip(weights).zip(mask.iter()) {
+                let count = counts.get_mut(*slot);
+                *count = count.saturating_add(*weight * i64::from(selected));
+            }
+        }
     }
 }
 

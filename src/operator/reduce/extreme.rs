@@ -25,13 +25,13 @@ use super::sum::nulls_of;
 pub const FEW: usize = 16;
 
 /// A value of a multiset that can be looked up by a borrowed form.
-pub trait Value: Ord + Clone + Send + Borrow<Self::Key> + std::fmt::Debug {
+pub trait Value: Ord + Clone + Send + Sync + Borrow<Self::Key> + std::fmt::Debug {
     /// The borrowed form.
     type Key: Ord + ?Sized;
     /// The owned form.
     fn own(key: &Self::Key) -> Self;
-    /// Bytes owned beyond the value itself.
-    fn extra(&self) -> usize;
+    /// Bytes that the owned form owns beyond the value itself.
+    fn extra(key: &Self::Key) -> usize;
 }
 
 impl Value for u64 {
@@ -39,7 +39,7 @@ impl Value for u64 {
     fn own(key: &u64) -> u64 {
         *key
     }
-    fn extra(&self) -> usize {
+    fn extra(_: &u64) -> usize {
         0
     }
 }
@@ -49,14 +49,14 @@ impl Value for Box<[u8]> {
     fn own(key: &[u8]) -> Self {
         key.into()
     }
-    fn extra(&self) -> usize {
-        self.len() + 8
+    fn extra(key: &[u8]) -> usize {
+        key.len() + 8
     }
 }
 
 /// The values of one group with their counts; no count is zero, all but those of a broken input are positive.
 #[derive(Debug, Clone, Default)]
-enum Multiset<V> {
+pub enum Multiset<V> {
     #[default]
     Empty,
     One(V, i64),
@@ -148,21 +148,45 @@ impl<V: Value> Multiset<V> {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// All values with their counts, the least first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&V, i64)> {
+        let (one, few, many) = match self {
+            Multiset::Empty => (None, None, None),
+            Multiset::One(value, count) => (Some((value, *count)), None, None),
+            Multiset::Few(few) => (None, Some(few), None),
+            Multiset::Many(many) => (None, None, Some(many)),
+        };
+        let few = few.into_iter().flatten().map(|(v, n)| (v, *n));
+        let many = many.into_iter().flat_map(|m| m.iter()).map(|(v, n)| (v, *n));
+        one.into_iter().chain(few).chain(many)
+    }
+
+    /// Whether there is nothing, not even a broken count.
+    pub fn is_empty(&self) -> bool {
         matches!(self, Multiset::Empty)
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes of the array or the tree, without what the values own.
+    fn frame_bytes(&self) -> usize {
         let entry = size_of::<(V, i64)>();
         match self {
-            Multiset::Empty => 0,
-            Multiset::One(v, _) => v.extra(),
-            Multiset::Few(few) => few.capacity() * entry + few.iter().map(|e| e.0.extra()).sum::<usize>(),
+            Multiset::Empty | Multiset::One(..) => 0,
+            Multiset::Few(few) => few.capacity() * entry,
             // Nodes are on average two thirds full.
-            Multiset::Many(many) => {
-                many.len() * (entry * 3 / 2) + many.keys().map(Value::extra).sum::<usize>()
-            }
+            Multiset::Many(many) => many.len() * (entry * 3 / 2),
         }
+    }
+
+    /// All bytes owned.
+    fn bytes(&self) -> usize {
+        let extra = |v: &V| V::extra(v.borrow());
+        self.frame_bytes()
+            + match self {
+                Multiset::Empty => 0,
+                Multiset::One(v, _) => extra(v),
+                Multiset::Few(few) => few.iter().map(|e| extra(&e.0)).sum::<usize>(),
+                Multiset::Many(many) => many.keys().map(extra).sum::<usize>(),
+            }
     }
 }
 
@@ -175,18 +199,66 @@ enum Codec {
 
 /// Multisets of all groups.
 #[derive(Debug)]
-struct Sets<V> {
+pub struct Sets<V> {
     sets: Slab<Multiset<V>>,
     /// How many values with negative counts a group has.
     negative: HashMap<u32, u32>,
+    /// Bytes of all sets, kept up to date because the size of the state is asked for in every epoch.
+    bytes: usize,
+}
+
+impl<V> Default for Sets<V> {
+    fn default() -> Self {
+        Sets { sets: Slab::default(), negative: HashMap::new() }
+    }
 }
 
 impl<V: Value> Sets<V> {
-    fn add(&mut self, slot: u32, key: &V::Key, weight: i64) {
+    /// Makes room for slots below `len`.
+    pub fn grow(&mut self, len: usize) {
+        self.sets.grow(len, Multiset::Empty);
+    }
+
+    /// The multiset of a slot.
+    pub fn of(&self, slot: u32) -> &Multiset<V> {
+        self.sets.get(slot)
+    }
+
+    /// Whether any slot has negative counts.
+    pub fn has_negative(&self) -> bool {
+        !self.negative.is_empty()
+    }
+
+    /// Whether a slot has.
+    pub fn is_negative(&self, slot: u32) -> bool {
+        self.negative.contains_key(&slot)
+    }
+
+    /// Forgets a slot.
+    pub fn clear(&mut self, slot: u32) {
+        *self.sets.get_mut(slot) = Multiset::Empty;
+        self.negative.remove(&slot);
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.sets.bytes() + (0..self.sets.len() as u32).map(|s| self.sets.get(s).bytes()).sum::<usize>()
+    }
+
+    /// Adds to the count of a value of a slot.
+    pub fn add(&mut self, slot: u32, key: &V::Key, weight: i64) {
         if weight == 0 {
             return;
         }
-        let (before, after) = self.sets.get_mut(slot).add(key, weight);
+        let set = self.sets.get_mut(slot);
+        self.bytes -= set.frame_bytes();
+        let (before, after) = set.add(key, weight);
+        self.bytes += set.frame_bytes();
+        match (before, after) {
+            (0, _) => self.bytes += V::extra(key),
+            (_, 0) => self.bytes -= V::extra(key),
+            _ => {}
+        }
         if (before < 0) != (after < 0) {
             let count = self.negative.entry(slot).or_default();
             if after < 0 {
@@ -222,6 +294,8 @@ struct WordExtreme {
 #[derive(Debug)]
 struct ByteExtreme {
     values: Slab<Option<Box<[u8]>>>,
+    /// Bytes of all values.
+    bytes: usize,
     encoder: Box<RowEncoder>,
     input: DataType,
     result: DataType,
@@ -305,7 +379,10 @@ impl State for ByteExtreme {
             let new = encoded.row(i);
             let value = self.values.get_mut(*slot);
             if rows.weight(i) > 0 && value.as_ref().is_none_or(|old| new.data() < &**old) {
-                *value = Some(new.data().into());
+                self.bytes += <Box<[u8]> as Value>::extra(new.data());
+                if let Some(old) = value.replace(new.data().into()) {
+                    self.bytes -= <Box<[u8]> as Value>::extra(&old);
+                }
             }
         }
         Ok(())
@@ -319,11 +396,12 @@ impl State for ByteExtreme {
         true
     }
     fn clear(&mut self, slot: u32) {
-        *self.values.get_mut(slot) = None;
+        if let Some(old) = self.values.get_mut(slot).take() {
+            self.bytes -= <Box<[u8]> as Value>::extra(&old);
+        }
     }
     fn bytes(&self) -> usize {
-        let values = (0..self.values.len() as u32).filter_map(|s| self.values.get(s).as_ref());
-        self.values.bytes() + values.map(|v| v.len() + 8).sum::<usize>()
+        self.values.bytes() + self.bytes
     }
     fn needs_counts(&self) -> bool {
         false
@@ -394,12 +472,11 @@ impl<V: SetValue + 'static> State for SetExtreme<V> {
         self.sets.sets.get(slot).is_empty()
     }
     fn clear(&mut self, slot: u32) {
-        *self.sets.sets.get_mut(slot) = Multiset::Empty;
+        self.sets.bytes -= std::mem::take(self.sets.sets.get_mut(slot)).bytes();
         self.sets.negative.remove(&slot);
     }
     fn bytes(&self) -> usize {
-        let sets = &self.sets.sets;
-        sets.bytes() + (0..sets.len() as u32).map(|s| sets.get(s).bytes()).sum::<usize>()
+        self.sets.sets.bytes() + self.sets.bytes
     }
     fn needs_counts(&self) -> bool {
         false
@@ -421,13 +498,15 @@ pub fn extreme_state(
     let (input, result) = (input.clone(), result.clone());
     Ok(match (words, append_only) {
         (Some(order), true) => Box::new(WordExtreme { values: Slab::new(), order, result }),
-        (None, true) => Box::new(ByteExtreme { values: Slab::new(), encoder: encoder()?, input, result }),
+        (None, true) => {
+            Box::new(ByteExtreme { values: Slab::new(), bytes: 0, encoder: encoder()?, input, result })
+        }
         (Some(order), false) => {
-            let sets = Sets::<u64> { sets: Slab::new(), negative: HashMap::new() };
+            let sets = Sets::<u64> { sets: Slab::new(), negative: HashMap::new(), bytes: 0 };
             Box::new(SetExtreme { sets, codec: Codec::Words(order), input, result })
         }
         (None, false) => {
-            let sets = Sets::<Box<[u8]>> { sets: Slab::new(), negative: HashMap::new() };
+            let sets = Sets::<Box<[u8]>> { sets: Slab::new(), negative: HashMap::new(), bytes: 0 };
             Box::new(SetExtreme { sets, codec: Codec::Bytes(encoder()?), input, result })
         }
     })

@@ -10,6 +10,8 @@ use hashbrown::HashMap;
 
 use crate::store::arrangement::slab::Slab;
 
+use super::big::Big;
+
 /// Exponent of the lowest bit of the window.
 const WINDOW_LOW: i32 = -140;
 /// Values (with their weight) stay below 2^75 in the window: 2^40 of them cannot leave its 256 bits.
@@ -160,6 +162,24 @@ impl FloatSums {
     /// Whether a slot holds values that are not finite, so that an infinite sum is no overflow.
     pub fn is_special(&self, slot: u32) -> bool {
         !self.special.is_empty() && self.special.contains_key(&slot)
+    }
+
+    /// Whether any slot holds values that are not finite.
+    pub fn has_special(&self) -> bool {
+        !self.special.is_empty()
+    }
+
+    /// The sum of the finite values of a slot, exactly: an integer and the exponent of its lowest bit.
+    pub fn exact(&self, slot: u32) -> (Big, i32) {
+        let window = self.windows.get(slot);
+        match self.wide.get(&slot).filter(|_| !self.wide.is_empty()) {
+            None => (Big::from_words(window), WINDOW_LOW),
+            Some(wide) => {
+                let mut sum = **wide;
+                add_window(&mut sum, window);
+                (Big::from_words(&sum), WIDE_LOW)
+            }
+        }
     }
 
     /// Whether some slot holds values far from one, so that sums may overflow.

@@ -4,7 +4,7 @@
 
 use arrow::array::ArrayRef;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A group without rows: nothing is shown.
 pub const ABSENT: u16 = 0;
@@ -35,7 +35,7 @@ impl Rows<'_> {
 }
 
 /// The state of one aggregate for all groups.
-pub trait State: Send + std::fmt::Debug {
+pub trait State: Send + Sync + std::fmt::Debug {
     /// Makes room for slots below `len`.
     fn grow(&mut self, len: usize);
     /// Takes in a batch.
@@ -44,6 +44,14 @@ pub trait State: Send + std::fmt::Debug {
     fn output(&self, slots: &[u32], counts: &[i64]) -> Result<ArrayRef>;
     /// Marks groups whose result cannot be shown: [`NEGATIVE`], or `overflow` when out of range.
     fn check(&self, slots: &[u32], overflow: u16, status: &mut [u16]);
+    /// Marks groups whose result, for these numbers of argument values, is out of range.
+    fn check_results(&self, slots: &[u32], counts: &[i64], overflow: u16, status: &mut [u16]) {
+        let _ = (slots, counts, overflow, status);
+    }
+    /// The error of a group that `check` marked with `overflow`, when it is not that of its type.
+    fn error(&self) -> Option<Error> {
+        None
+    }
     /// Whether the slot holds nothing, as a group without rows should.
     fn is_zero(&self, slot: u32) -> bool;
     /// Forgets a group.

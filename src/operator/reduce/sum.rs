@@ -26,7 +26,7 @@ use super::float::FloatSums;
 use super::state::{Rows, State};
 
 /// The integer a sum is kept in.
-pub trait Accumulator: Copy + Send + PartialEq + std::fmt::Debug + 'static {
+pub trait Accumulator: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// Nothing yet.
     const NOTHING: Self;
     /// `self + value * weight`, if that fits.
@@ -136,7 +136,7 @@ impl<T, A: Accumulator> IntegerSum<T, A> {
 
 impl<T, A> State for IntegerSum<T, A>
 where
-    T: ArrowPrimitiveType + Send + std::fmt::Debug,
+    T: ArrowPrimitiveType + Send + Sync + std::fmt::Debug,
     A: Accumulator + From<T::Native>,
 {
     fn grow(&mut self, len: usize) {
@@ -272,7 +272,7 @@ impl State for FloatSum {
 pub fn sum_state(input: &DataType, result: &DataType, average: bool) -> Result<Box<dyn State>> {
     fn integers<T, A>(scale: i8, result: &DataType) -> Box<dyn State>
     where
-        T: ArrowPrimitiveType + Send + std::fmt::Debug,
+        T: ArrowPrimitiveType + Send + Sync + std::fmt::Debug,
         A: Accumulator + From<T::Native>,
     {
         let (sums, wide) = (Slab::new(), HashMap::new());

@@ -1,5 +1,7 @@
 //! Tests of Reduce against its naive definition, and of its corner cases.
 
+mod rare;
+
 use super::*;
 use crate::expr::aggregate::AggregateKind;
 use crate::time::{Epoch, EventTime};
@@ -18,7 +20,16 @@ fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
 }
 
 fn call(kind: AggregateKind, argument: Option<usize>, data_type: DataType) -> AggregateCall {
-    AggregateCall { kind, argument, filter: None, distinct: false, name: "a".into(), data_type }
+    AggregateCall {
+        kind,
+        argument,
+        more: vec![],
+        shape: Default::default(),
+        filter: None,
+        distinct: false,
+        name: "a".into(),
+        data_type,
+    }
 }
 
 fn spec(keys: Vec<usize>, aggregates: Vec<AggregateCall>) -> ReduceSpec {
@@ -343,6 +354,24 @@ fn window_spec(on_window_close: bool) -> ReduceSpec {
     let distinct = AggregateCall { distinct: true, ..call(AggregateKind::Count, Some(1), DataType::Int64) };
     let calls = vec![call(AggregateKind::Max, Some(1), DataType::Int32), distinct];
     ReduceSpec { window_end: Some(0), on_window_close, ..spec(vec![0], calls) }
+}
+
+#[test]
+fn an_operator_hears_of_the_watermark_only_while_windows_are_open() {
+    for on_window_close in [false, true] {
+        let mut op = reduce(&windows(), window_spec(on_window_close));
+        close_at(&mut op, 5);
+        assert!(!op.waits_for_watermark());
+        op.absorb(0, windowed(&[(10, 1), (20, 7)]), &mut Output::default()).unwrap();
+        close_at(&mut op, 9);
+        assert!(op.waits_for_watermark());
+        close_at(&mut op, 10);
+        assert!(op.waits_for_watermark());
+        close_at(&mut op, 25);
+        assert!(!op.waits_for_watermark());
+        op.absorb(0, windowed(&[(30, 1)]), &mut Output::default()).unwrap();
+        assert!(op.waits_for_watermark());
+    }
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl BackendSession for Session {
     fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
-    fn text_options(&self) -> TextOptions {
+    fn text_options(&mut self) -> TextOptions {
         TextOptions::default()
     }
     fn parse(&mut self, text: &str) -> Result<Vec<ParsedStatement>> {
@@ -242,7 +242,7 @@ impl BackendSession for Session {
             _ => command("INSERT 0 1"),
         }
     }
-    async fn begin_implicit(&mut self) -> Result<()> {
+    fn begin_implicit(&mut self) -> Result<()> {
         self.log.lock().push("(".into());
         Ok(())
     }

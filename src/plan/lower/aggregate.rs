@@ -14,10 +14,14 @@ use super::expression::{ExprList, columns_of, strip};
 use super::{Extra, Lowering, Request, not_closable, unique_schema};
 use crate::error::{Error, Result};
 use crate::expr::aggregate::{AggregateCall, AggregateKind};
+use crate::expr::exact::ExactCall;
 use crate::plan::{Emit, NodeId, Op};
 
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate, request: Request) -> Result<NodeId> {
+        if let Some(sets) = super::grouping::sets_of(aggregate) {
+            return self.grouping_sets(aggregate, sets, request);
+        }
         let input_schema = aggregate.input.schema();
         let group_exprs = distinct_groups(aggregate);
         let groups = group_exprs.len();
@@ -25,33 +29,21 @@ impl Lowering<'_> {
         // Output column of each logical column: equal group expressions share one.
         let mut group_at = Vec::with_capacity(groups);
         for e in group_exprs {
-            if matches!(e, Expr::GroupingSet(_)) {
-                return Err(Error::unsupported(
-                    "GROUPING SETS, ROLLUP and CUBE are not supported in a materialized view",
-                )
-                .with_hint("Write one GROUP BY per set and combine them with UNION ALL."));
-            }
             group_at.push(list.add(e.clone(), input_schema)?);
         }
         let keys = list.exprs.len();
-        let needed = self.needed_aggregates(aggregate, &request)?;
+        let needed = self.needed_aggregates(aggregate, groups, &request)?;
         let mut calls = Vec::with_capacity(needed.len());
+        let mut fields = Vec::with_capacity(needed.len());
         for i in &needed {
             let field = aggregate.schema.field(groups + i);
             calls.push(call(&aggregate.aggr_expr[*i], field, input_schema, &mut list)?);
+            fields.push(field.clone());
         }
-        if list.exprs.is_empty() {
-            // count(*) reads no column, but a batch needs one to have rows.
-            let any = Request::columns(input_schema, &[]).needed(input_schema)?;
-            if let Some(first) = any.first() {
-                list.add(super::column_of(input_schema, *first), input_schema)?;
-            } else {
-                list.add(Expr::Literal(ScalarValue::Boolean(Some(true)), None), input_schema)?;
-            }
-        }
+        self.never_empty(&mut list, input_schema)?;
         let below = Request { exprs: list.exprs, fields: list.fields, predicates: vec![] };
         let node = self.request(&aggregate.input, below)?;
-        let node = self.reduce(node, keys, calls)?;
+        let node = self.reduce(node, keys, calls, &fields)?;
         // Which logical column each output column is; a group that is repeated is found through its first copy.
         let mut columns: Vec<usize> = (0..keys)
             .map(|k| group_at.iter().position(|g| *g == k).expect("every key comes from a group expression"))
@@ -67,14 +59,32 @@ impl Lowering<'_> {
         self.finish(node, &columns, &aggregate.schema, request)
     }
 
-    /// The aggregates that are read; at least one where there is no group to carry the row.
-    fn needed_aggregates(&self, aggregate: &Aggregate, request: &Request) -> Result<Vec<usize>> {
-        let groups = distinct_groups(aggregate).len();
+    /// count(*) reads no column, but a batch needs one to have rows.
+    pub(super) fn never_empty(&self, list: &mut ExprList, schema: &DFSchema) -> Result<()> {
+        if list.exprs.is_empty() {
+            let any = Request::columns(schema, &[]).needed(schema)?;
+            if let Some(first) = any.first() {
+                list.add(super::column_of(schema, *first), schema)?;
+            } else {
+                list.add(Expr::Literal(ScalarValue::Boolean(Some(true)), None), schema)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The aggregates that are read, which come after `groups` columns; at least one where there is no group to carry
+    /// the row.
+    pub(super) fn needed_aggregates(
+        &self,
+        aggregate: &Aggregate,
+        groups: usize,
+        request: &Request,
+    ) -> Result<Vec<usize>> {
         let mut read = vec![false; aggregate.aggr_expr.len()];
         for e in request.exprs.iter().chain(&request.predicates) {
             for c in columns_of(e, &aggregate.schema)? {
-                if c >= groups {
-                    read[c - groups] = true;
+                if let Some(read) = c.checked_sub(groups).and_then(|c| read.get_mut(c)) {
+                    *read = true;
                 }
             }
         }
@@ -84,8 +94,14 @@ impl Lowering<'_> {
         Ok(read.iter().enumerate().filter(|(_, r)| **r).map(|(i, _)| i).collect())
     }
 
-    /// A Reduce over the first `keys` columns of `node`; its output is the keys, then the calls.
-    fn reduce(&mut self, node: NodeId, keys: usize, calls: Vec<AggregateCall>) -> Result<NodeId> {
+    /// A Reduce over the first `keys` columns of `node`; its output is the keys, then the calls with these fields.
+    pub(super) fn reduce(
+        &mut self,
+        node: NodeId,
+        keys: usize,
+        calls: Vec<AggregateCall>,
+        results: &[Arc<Field>],
+    ) -> Result<NodeId> {
         let key_columns: Vec<usize> = (0..keys).collect();
         let (node, close) =
             if keys == 0 { (node, None) } else { self.with_close_column(node, &key_columns)? };
@@ -120,9 +136,11 @@ impl Lowering<'_> {
             complete: if emit == Emit::OnWindowClose { window_end.into_iter().collect() } else { vec![] },
         };
         let mut fields: Vec<Field> = all_keys.iter().map(|k| schema.field(*k).clone()).collect();
-        fields.extend(
-            calls.iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.kind != AggregateKind::Count)),
-        );
+        fields.extend(calls.iter().zip(results).map(|(c, f)| {
+            // The logical field tells a type that Arrow's does not.
+            let field = f.as_ref().clone().with_name(&c.name).with_data_type(c.data_type.clone());
+            field.with_nullable(c.kind != AggregateKind::Count)
+        }));
         let extra_key = all_keys.len() > keys;
         let calls_len = calls.len();
         let out = unique_schema(fields);
@@ -150,13 +168,23 @@ fn distinct_groups(aggregate: &Aggregate) -> Vec<&Expr> {
     out
 }
 
-/// One aggregate call, its argument and filter added to `list`.
-fn call(expr: &Expr, field: &Arc<Field>, input: &DFSchema, list: &mut ExprList) -> Result<AggregateCall> {
+/// One aggregate call, its arguments and filter added to `list`.
+pub(super) fn call(
+    expr: &Expr,
+    field: &Arc<Field>,
+    input: &DFSchema,
+    list: &mut ExprList,
+) -> Result<AggregateCall> {
     let expr = strip(expr);
     let Expr::AggregateFunction(AggregateFunction { func, params }) = &expr else {
         return Err(Error::internal(format!("aggregate {expr} is not a function call")));
     };
     let name = func.name().to_ascii_lowercase();
+    let filter = params.filter.as_ref().map(|f| list.add(f.as_ref().clone(), input)).transpose()?;
+    if let Some(exact) = func.inner().downcast_ref::<ExactCall>() {
+        let arguments = params.args.iter().map(|a| list.add(a.clone(), input)).collect::<Result<Vec<_>>>()?;
+        return Ok(exact.over(&arguments, filter, field.name()));
+    }
     let kind = match name.as_str() {
         "count" => AggregateKind::Count,
         "sum" => AggregateKind::Sum,
@@ -166,8 +194,7 @@ fn call(expr: &Expr, field: &Arc<Field>, input: &DFSchema, list: &mut ExprList) 
         _ => {
             return Err(Error::unsupported(format!(
                 "aggregate {name}() is not supported in a materialized view"
-            ))
-            .with_hint("Supported are count, sum, avg, min and max, each with DISTINCT and FILTER."));
+            )));
         }
     };
     let argument = match params.args.as_slice() {
@@ -191,7 +218,6 @@ fn call(expr: &Expr, field: &Arc<Field>, input: &DFSchema, list: &mut ExprList) 
             return Err(Error::unsupported(format!("{name}({t}) is not supported in a materialized view")));
         }
     }
-    let filter = params.filter.as_ref().map(|f| list.add(f.as_ref().clone(), input)).transpose()?;
     let data_type = field.data_type().clone();
     if kind == AggregateKind::Count && data_type != DataType::Int64 {
         return Err(Error::internal(format!("count() of type {data_type}")));
@@ -199,6 +225,8 @@ fn call(expr: &Expr, field: &Arc<Field>, input: &DFSchema, list: &mut ExprList) 
     Ok(AggregateCall {
         kind,
         argument,
+        more: vec![],
+        shape: Default::default(),
         filter,
         // min and max of a set are those of the multiset.
         distinct: params.distinct && !matches!(kind, AggregateKind::Min | AggregateKind::Max),

@@ -6,15 +6,18 @@
 //!
 //! Boundary: reads the catalog, changes nothing, runs nothing.
 
+mod check_calls;
 mod checks;
 pub mod dml;
 mod entry;
 pub mod errors;
 mod function;
+pub(crate) mod grouping;
 pub mod optimize;
 pub mod prepare;
 mod provider;
 mod resolve;
+mod resolve_aggregate;
 mod resolve_call;
 mod resolve_plan;
 pub mod scalar;

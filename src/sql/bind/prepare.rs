@@ -16,7 +16,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::{checks, shape};
+use super::{check_calls, checks, shape};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Separates a name from the number that makes it unique.
@@ -191,6 +191,9 @@ impl VisitorMut for Preparer {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         shape::balance_connectives(expr);
         shape::tighten_sign(expr);
+        if let Expr::Function(f) = expr {
+            return as_flow(check_calls::call(f));
+        }
         ControlFlow::Continue(())
     }
 

@@ -351,10 +351,10 @@ impl ContextProvider for Provider<'_> {
 
 /// Whether an aggregate has this name.
 pub fn is_aggregate(name: &str) -> bool {
-    aggregate(name).is_some()
+    aggregate(name).is_some() || aggregates::NAMES.contains(&name)
 }
 
-/// The aggregate of this name.
+/// The aggregates that DataFusion computes; see [`aggregates`] for the others.
 pub fn aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
     use datafusion::functions_aggregate as a;
     Some(match name {
@@ -363,20 +363,6 @@ pub fn aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
         "avg" => a::average::avg_udaf(),
         "min" => a::min_max::min_udaf(),
         "max" => a::min_max::max_udaf(),
-        "bool_and" | "every" => a::bool_and_or::bool_and_udaf(),
-        "bool_or" => a::bool_and_or::bool_or_udaf(),
-        "bit_and" => a::bit_and_or_xor::bit_and_udaf(),
-        "bit_or" => a::bit_and_or_xor::bit_or_udaf(),
-        "bit_xor" => a::bit_and_or_xor::bit_xor_udaf(),
-        "string_agg" => a::string_agg::string_agg_udaf(),
-        "array_agg" => a::array_agg::array_agg_udaf(),
-        "stddev" | "stddev_samp" => a::stddev::stddev_udaf(),
-        "stddev_pop" => a::stddev::stddev_pop_udaf(),
-        "variance" | "var_samp" => a::variance::var_samp_udaf(),
-        "var_pop" => a::variance::var_pop_udaf(),
-        "corr" => a::correlation::corr_udaf(),
-        "covar_samp" => a::covariance::covar_samp_udaf(),
-        "covar_pop" => a::covariance::covar_pop_udaf(),
         _ => return None,
     })
 }

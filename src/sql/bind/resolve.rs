@@ -573,7 +573,7 @@ fn common_arrow(common: PgType, operands: &[Operand]) -> DataType {
     if common.oid != oid::NUMERIC {
         return common.arrow();
     }
-    let (mut whole, mut scale) = (1i16, 0i8);
+    let (mut whole, mut scale, mut wide) = (1i16, 0i8, false);
     for o in operands {
         let (w, s) = match (&o.expr, o.field.data_type()) {
             (Expr::Literal(ScalarValue::Utf8(Some(text)), None), _) => {
@@ -581,6 +581,10 @@ fn common_arrow(common: PgType, operands: &[Operand]) -> DataType {
                 (20, fraction as i8)
             }
             (_, DataType::Decimal128(p, s)) => (i16::from(*p) - i16::from(*s), *s),
+            (_, DataType::Decimal256(p, s)) => {
+                wide = true;
+                (i16::from(*p) - i16::from(*s), *s)
+            }
             (_, DataType::Int16) => (5, 0),
             (_, DataType::Int32) => (10, 0),
             (_, DataType::Int64) => (19, 0),
@@ -590,7 +594,12 @@ fn common_arrow(common: PgType, operands: &[Operand]) -> DataType {
         whole = whole.max(w);
         scale = scale.max(s);
     }
-    DataType::Decimal128(u8::try_from(whole + i16::from(scale)).unwrap_or(38).clamp(1, 38), scale)
+    let digits = u8::try_from(whole + i16::from(scale)).unwrap_or(76).max(1);
+    if wide {
+        DataType::Decimal256(digits.min(76), scale)
+    } else {
+        DataType::Decimal128(digits.min(38), scale)
+    }
 }
 
 /// The same PostgreSQL value in another Arrow type.

@@ -264,7 +264,7 @@ impl Resolver<'_> {
         };
         let l = self.number(left, to)?;
         let r = self.number(right, to)?;
-        Ok(operators::arithmetic(op, l.expr, r.expr, l.field.data_type(), r.field.data_type()))
+        Ok(operators::arithmetic(op, l.expr, r.expr, &l.field, &r.field))
     }
 
     /// A number as operand of arithmetic in `to`; numerics keep their own scale.
@@ -473,7 +473,7 @@ impl Resolver<'_> {
             (true, None) => self.number(value, PgType::FLOAT8)?,
             _ => value,
         };
-        if let DataType::Decimal128(_, s) = value.field.data_type() {
+        if let DataType::Decimal128(_, s) | DataType::Decimal256(_, s) = value.field.data_type() {
             let scale = *s;
             return self.numeric_rounding(name, value, scale, digits);
         }

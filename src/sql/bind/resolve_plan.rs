@@ -1,4 +1,4 @@
-//! Settling the types of plans, inputs first, and averages of exact numbers as sum and count.
+//! Settling the types of plans, inputs first.
 //!
 //! Boundary: the shape of plans; expressions are [`super::resolve`]'s.
 
@@ -8,21 +8,20 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::{
-    AggregateFunction, AggregateFunctionParams, WindowFunction, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionDefinition};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Limit, LogicalPlan, Projection, Union, Values, Window,
+    Distinct, Expr, ExprSchemable, Limit, LogicalPlan, Projection, Union, Values, Window,
 };
 
 use super::provider::aggregate;
 use super::resolve::{Operand, Resolver, to_arrow};
+use super::resolve_aggregate::Call;
 use crate::error::{Error, ErrorKind};
 use crate::sql::functions::cast::CastContext;
-use crate::sql::functions::{DfResult, VALUES_ITEM, df_error, no_function, operators};
-use crate::types::{PgType, oid};
+use crate::sql::functions::{DfResult, VALUES_ITEM, df_error, operators};
+use crate::types::PgType;
 
 impl Resolver<'_> {
     /// The plan with all types settled.
@@ -44,6 +43,10 @@ impl Resolver<'_> {
                 let names = NamePreserver::new(&plan);
                 let plan = plan
                     .map_expressions(|e| {
+                        if let Expr::GroupingSet(set) = e {
+                            let set = self.grouping_set(set, &names, &schema)?;
+                            return Ok(Transformed::yes(Expr::GroupingSet(set)));
+                        }
                         let name = names.save(&e);
                         let e = self.expr(e, &schema)?;
                         Ok(Transformed::yes(name.restore(e)))
@@ -61,7 +64,7 @@ impl Resolver<'_> {
                     plan => plan,
                 };
                 let plan = match plan {
-                    LogicalPlan::Aggregate(a) => return split_averages(a),
+                    LogicalPlan::Aggregate(a) => return self.aggregate_plan(a),
                     LogicalPlan::Window(w) => return split_window_averages(w),
                     plan => plan,
                 };
@@ -180,76 +183,20 @@ impl Resolver<'_> {
         }
     }
 
-    /// An aggregate call with arguments of the types PostgreSQL sums and averages in.
-    pub(super) fn aggregate(&mut self, f: AggregateFunction, schema: &DFSchema) -> DfResult<Expr> {
-        let AggregateFunction { func, mut params } = f;
-        let func = known_aggregate(func.name())?;
-        params.args = self.aggregate_args(func.name(), params.args, schema)?;
-        params.filter =
-            params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
-        Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
-    }
-
-    fn aggregate_args(&mut self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> DfResult<Vec<Expr>> {
-        // count(*) counts rows: DataFusion's form of it is a constant argument.
-        #[expect(deprecated)]
-        let all_rows = name == "count" && matches!(args.as_slice(), [Expr::Wildcard { .. }]);
-        if all_rows {
-            return Ok(vec![Expr::Literal(ScalarValue::Int64(Some(1)), None)]);
-        }
-        let mut operands = args.into_iter().map(|a| self.operand(a, schema)).collect::<DfResult<Vec<_>>>()?;
-        let types: Vec<String> = operands.iter().map(|o| o.pg().sql_name()).collect();
-        let refuse = || df_error(no_function(name, &types));
-        let to =
-            |r: &mut Self, o: Operand, t: PgType| r.coerce(o, t, CastContext::Assignment).map_err(df_error);
-        let expected = match name {
-            "string_agg" | "corr" | "covar_samp" | "covar_pop" => 2,
-            _ => 1,
-        };
-        if operands.len() != expected {
-            return Err(refuse());
-        }
-        if expected == 2 {
-            let t = if name == "string_agg" { PgType::TEXT } else { PgType::FLOAT8 };
-            return operands.into_iter().map(|o| to(self, o, t)).collect();
-        }
-        let operand = operands.remove(0);
-        let arg = match (name, operand.pg().oid) {
-            ("sum", oid::INT2 | oid::INT4) => to(self, operand, PgType::INT8)?,
-            ("sum" | "avg", oid::INT8) => to_arrow(operand.expr, &DataType::Decimal128(38, 0)),
-            ("avg", oid::INT2 | oid::INT4) => to_arrow(operand.expr, &DataType::Decimal128(38, 0)),
-            ("sum" | "avg", oid::NUMERIC) => match operand.field.data_type() {
-                DataType::Decimal128(_, s) => to_arrow(operand.expr, &DataType::Decimal128(38, *s)),
-                _ => {
-                    return Err(df_error(Error::unsupported(format!(
-                        "{name} of so wide a numeric is not supported"
-                    ))));
-                }
-            },
-            ("sum" | "avg", oid::FLOAT4 | oid::FLOAT8) => to(self, operand, PgType::FLOAT8)?,
-            ("sum" | "avg", _) => return Err(refuse()),
-            ("bool_and" | "bool_or" | "every", oid::BOOL | oid::UNKNOWN) => to(self, operand, PgType::BOOL)?,
-            ("bool_and" | "bool_or" | "every", _) => return Err(refuse()),
-            ("bit_and" | "bit_or" | "bit_xor", oid::INT2 | oid::INT4 | oid::INT8) => operand.expr,
-            ("bit_and" | "bit_or" | "bit_xor", _) => return Err(refuse()),
-            ("min" | "max", oid::BOOL | oid::UUID | oid::JSON | oid::JSONB) => return Err(refuse()),
-            (n, oid::INT2 | oid::INT4 | oid::INT8 | oid::NUMERIC | oid::FLOAT4 | oid::FLOAT8)
-                if n.starts_with("stddev") || n.starts_with("var") =>
-            {
-                to(self, operand, PgType::FLOAT8)?
-            }
-            (n, _) if n.starts_with("stddev") || n.starts_with("var") => return Err(refuse()),
-            _ if operand.unknown() => to(self, operand, PgType::TEXT)?,
-            _ => operand.expr,
-        };
-        Ok(vec![arg])
-    }
-
     /// A window call, its arguments typed like those of the aggregate or as DataFusion wants them.
     pub(super) fn window(&mut self, mut f: WindowFunction, schema: &DFSchema) -> DfResult<Expr> {
         if let WindowFunctionDefinition::AggregateUDF(udf) = &f.fun {
-            f.params.args = self.aggregate_args(udf.name(), f.params.args, schema)?;
-            f.fun = WindowFunctionDefinition::AggregateUDF(known_aggregate(udf.name())?);
+            let call = Call {
+                name: udf.name().to_string(),
+                args: std::mem::take(&mut f.params.args),
+                distinct: f.params.distinct,
+                order_by: vec![],
+                ignore_nulls: false,
+            };
+            let settled = self.settle_aggregate(call, schema)?;
+            f.params.args = settled.args;
+            f.params.distinct = settled.distinct;
+            f.fun = WindowFunctionDefinition::AggregateUDF(settled.func);
         }
         f.params.filter =
             f.params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
@@ -353,51 +300,7 @@ fn known_aggregate(name: &str) -> DfResult<Arc<datafusion::logical_expr::Aggrega
     aggregate(name).ok_or_else(|| df_error(Error::internal(format!("aggregate {name} is missing"))))
 }
 
-/// Averages of exact numbers become sums and counts with the division above, so that they stay exact.
-fn split_averages(a: Aggregate) -> DfResult<LogicalPlan> {
-    let input_schema = a.input.schema().clone();
-    let exact = |e: &Expr| match unaliased(e) {
-        Expr::AggregateFunction(f) if f.func.name() == "avg" => {
-            matches!(
-                f.params.args.first().map(|x| x.get_type(&input_schema)),
-                Some(Ok(DataType::Decimal128(..)))
-            )
-        }
-        _ => false,
-    };
-    if !a.aggr_expr.iter().any(exact) {
-        return Ok(LogicalPlan::Aggregate(Aggregate::try_new(a.input, a.group_expr, a.aggr_expr)?));
-    }
-    let mut aggregates = Vec::new();
-    let mut outputs = Vec::new();
-    for e in a.aggr_expr {
-        let name = e.schema_name().to_string();
-        match unaliased(&e) {
-            Expr::AggregateFunction(f) if exact(&e) => {
-                let (sum, count) = (format!("sum of {name}"), format!("count of {name}"));
-                let part = |n: &str, alias: &str| -> DfResult<Expr> {
-                    let params = AggregateFunctionParams { ..f.params.clone() };
-                    Ok(Expr::AggregateFunction(AggregateFunction { func: known_aggregate(n)?, params })
-                        .alias(alias))
-                };
-                aggregates.push(part("sum", &sum)?);
-                aggregates.push(part("count", &count)?);
-                outputs.push(quotient(&sum, &count).alias(name));
-            }
-            _ => {
-                outputs.push(Expr::Column(Column::new_unqualified(&name)));
-                aggregates.push(e);
-            }
-        }
-    }
-    let aggregate = Aggregate::try_new(a.input, a.group_expr, aggregates)?;
-    let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
-    let keys = aggregate.schema.columns().into_iter().take(groups).map(Expr::Column);
-    let exprs: Vec<Expr> = keys.chain(outputs).collect();
-    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(LogicalPlan::Aggregate(aggregate)))?))
-}
-
-/// The same for averages over windows.
+/// Averages of exact numbers over windows become sums and counts with the division above, so that they stay exact.
 fn split_window_averages(w: Window) -> DfResult<LogicalPlan> {
     let input_schema = w.input.schema().clone();
     let exact = |e: &Expr| match unaliased(e) {
@@ -405,7 +308,7 @@ fn split_window_averages(w: Window) -> DfResult<LogicalPlan> {
             matches!(&f.fun, WindowFunctionDefinition::AggregateUDF(u) if u.name() == "avg")
                 && matches!(
                     f.params.args.first().map(|x| x.get_type(&input_schema)),
-                    Some(Ok(DataType::Decimal128(..)))
+                    Some(Ok(DataType::Decimal128(..) | DataType::Decimal256(..)))
                 )
         }
         _ => false,

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, StringArray, StringBuilder};
-use arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int16Type, Int32Type, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Decimal256Array, StringArray, StringBuilder};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int16Type, Int32Type, Int64Type, i256};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, Volatility, lit};
@@ -192,13 +192,15 @@ fn plain(expr: Expr, to: PgType, target: DataType) -> Expr {
 fn numbers(expr: Expr, from: &DataType, to: PgType, context: CastContext) -> Expr {
     let target = to.arrow();
     match (from, &target) {
-        (DataType::Decimal128(..), DataType::Decimal128(..))
-            if to.typmod < 0 && context != CastContext::Assignment =>
-        {
-            expr
-        }
-        (DataType::Decimal128(p, s), DataType::Decimal128(q, t)) => {
-            if p == q && s == t {
+        (
+            DataType::Decimal128(..) | DataType::Decimal256(..),
+            DataType::Decimal128(..) | DataType::Decimal256(..),
+        ) if to.typmod < 0 && context != CastContext::Assignment => expr,
+        (
+            DataType::Decimal128(_, s) | DataType::Decimal256(_, s),
+            DataType::Decimal128(_, t) | DataType::Decimal256(_, t),
+        ) => {
+            if *from == target {
                 expr
             } else if to.typmod < 0 && t < s {
                 native("numeric_exact", target, exact_numeric, vec![expr])
@@ -222,7 +224,10 @@ fn numbers(expr: Expr, from: &DataType, to: PgType, context: CastContext) -> Exp
         (DataType::Float32 | DataType::Float64, DataType::Decimal128(..)) => {
             native_with("numeric", to.field("", true), float_to_numeric, Volatility::Immutable, vec![expr])
         }
-        (DataType::Decimal128(..), DataType::Int16 | DataType::Int32 | DataType::Int64) => {
+        (
+            DataType::Decimal128(..) | DataType::Decimal256(..),
+            DataType::Int16 | DataType::Int32 | DataType::Int64,
+        ) => {
             let rounded = native("round", DataType::Decimal128(38, 0), operators::round_to_scale, vec![expr]);
             plain(rounded, to, target)
         }
@@ -396,22 +401,27 @@ fn check_precision(value: ColumnarValue, result: &DataType) -> DfResult<Columnar
 /// Fewer digits, but none lost: what is stored in a numeric without a modifier is stored exactly.
 fn exact_numeric(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
     let (arrays, scalar) = as_arrays(args)?;
-    let (DataType::Decimal128(_, from), DataType::Decimal128(_, to)) = (arrays[0].data_type(), result) else {
-        return Err(df_error(Error::internal("operand is not numeric")));
+    let (from, to) = match (arrays[0].data_type(), result) {
+        (
+            DataType::Decimal128(_, from) | DataType::Decimal256(_, from),
+            DataType::Decimal128(_, to) | DataType::Decimal256(_, to),
+        ) => (*from, *to),
+        _ => return Err(df_error(Error::internal("operand is not numeric"))),
     };
     // A quotient already is rounded; its last digits carry nothing exact.
-    let rounded = args.arg_fields[0].metadata().contains_key(super::NUMERIC_DISPLAY);
-    let divisor = 10i128.pow((from - to).unsigned_abs().into());
-    let out: Decimal128Array = arrays[0].as_primitive::<Decimal128Type>().try_unary(|v| {
-        if v % divisor != 0 && !rounded {
+    let rounded = args.arg_fields[0].metadata().get(super::NUMERIC_DISPLAY);
+    let rounded = rounded.is_some_and(|v| v == super::NUMERIC_DIVISION);
+    let divisor = operators::pow10((from - to).unsigned_abs().into());
+    let out: Decimal256Array = operators::widened(&arrays[0])?.try_unary(|v| {
+        if !rounded && v.wrapping_rem(divisor) != i256::ZERO {
             return Err(df_error(
                 Error::new(ErrorKind::NumericOutOfRange, "numeric field overflow")
                     .with_detail(format!("A numeric without precision keeps at most {to} fraction digits.")),
             ));
         }
-        Ok(v / divisor)
+        Ok(v.wrapping_div(divisor))
     })?;
-    from_array(Arc::new(out.with_data_type(result.clone())), scalar)
+    from_array(operators::fitted(out, result)?, scalar)
 }
 
 /// Floats become numeric through their 15 (float4: 6) significant digits, as in PostgreSQL.

@@ -5,16 +5,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, StringArray,
     TimestampMicrosecondArray,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano,
-    IntervalMonthDayNanoType, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Field, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, Volatility, lit};
 
 use super::{DfResult, as_arrays, df_error, from_array, native, native_with};
@@ -215,41 +215,9 @@ const EXTRACT: super::Kernel = |args, result| {
     from_array(Arc::new(out.with_data_type(result.clone())), scalar)
 };
 
-/// date_trunc(unit, timestamp).
-pub fn date_trunc(args: Vec<Expr>, fields: &[FieldRef]) -> Result<Expr> {
-    if let Some(Expr::Literal(unit, _)) = args.first()
-        && let Some(unit) = unit.try_as_str().flatten()
-        && ![
-            "microseconds",
-            "milliseconds",
-            "second",
-            "minute",
-            "hour",
-            "day",
-            "week",
-            "month",
-            "quarter",
-            "year",
-        ]
-        .contains(&unit.to_lowercase().as_str())
-    {
-        let known = Part::parse(&unit.to_lowercase()).is_some();
-        return Err(if known {
-            Error::unsupported(format!("date_trunc to {unit} is not supported"))
-        } else {
-            let t = fields.get(1).map_or(PgType::TIMESTAMP, |f| PgType::of_field(f));
-            Error::new(
-                ErrorKind::InvalidParameter,
-                format!("unit \"{unit}\" not recognized for type {}", t.sql_name()),
-            )
-        });
-    }
-    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::datetime::date_trunc(), args)))
-}
-
-/// date_bin(stride, timestamp, origin).
-pub fn date_bin(args: Vec<Expr>, _: &[FieldRef]) -> Result<Expr> {
-    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::datetime::date_bin(), args)))
+/// Whether `extract` knows a part of this (lower case) name.
+pub fn is_part(name: &str) -> bool {
+    Part::parse(name).is_some()
 }
 
 /// date - date: days.
@@ -528,30 +496,55 @@ pub fn justify_hours(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<Column
 
 /// to_char(timestamp, template).
 pub fn to_char(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
-    let (arrays, scalar) = as_arrays(args)?;
-    let (values, templates) = (micros_of(&arrays[0])?, arrays[1].as_string::<i32>());
-    let mut out = StringBuilder::with_capacity(values.len(), values.len() * 16);
-    // Rows of one time come together, and most templates show days: the last text is often the next one.
-    let (mut template, mut unit, mut last) = ("", 1, None);
-    let mut text = String::new();
-    for row in 0..values.len() {
-        if values.is_null(row) || templates.is_null(row) {
-            out.append_null();
-            continue;
-        }
-        if last.is_none() || templates.value(row) != template {
-            template = templates.value(row);
-            unit = finest_unit(template);
-            last = None;
-        }
-        let time = values.value(row).div_euclid(unit);
-        if last != Some(time) {
-            text = format_template(moment(values.value(row))?, template);
-            last = Some(time);
-        }
-        out.append_value(&text);
+    if let [ColumnarValue::Array(times), ColumnarValue::Scalar(template)] = args.args.as_slice()
+        && let Some(Some(template)) = template.try_as_str()
+    {
+        let times = micros_of(times)?;
+        return Ok(ColumnarValue::Array(Arc::new(texts_of_times(&times, |_| Some(template))?)));
     }
-    from_array(Arc::new(out.finish()), scalar)
+    let (arrays, scalar) = as_arrays(args)?;
+    let templates = arrays[1].as_string::<i32>();
+    let text =
+        texts_of_times(&micros_of(&arrays[0])?, |row| templates.is_valid(row).then(|| templates.value(row)))?;
+    from_array(Arc::new(text), scalar)
+}
+
+/// Rows of one time come together, and most templates show days: the last text is often the next one.
+fn texts_of_times<'a>(
+    times: &TimestampMicrosecondArray,
+    template_of: impl Fn(usize) -> Option<&'a str>,
+) -> DfResult<StringArray> {
+    let mut bytes: Vec<u8> = Vec::with_capacity(times.len() * 10);
+    let mut offsets = Vec::with_capacity(times.len() + 1);
+    offsets.push(0_i32);
+    let mut valid = Vec::with_capacity(times.len());
+    let mut template = "";
+    let mut text = String::new();
+    // The text holds for times from `start` until before `end`.
+    let (mut start, mut end) = (0, 0);
+    for (row, time) in times.values().iter().enumerate() {
+        match template_of(row) {
+            Some(wanted) if times.is_valid(row) => {
+                let same = std::ptr::eq(wanted, template) || wanted == template;
+                if !same || *time < start || *time >= end {
+                    let unit = finest_unit(wanted);
+                    template = wanted;
+                    text = format_template(moment(*time)?, template);
+                    start = time.div_euclid(unit) * unit;
+                    end = start.saturating_add(unit);
+                }
+                bytes.extend_from_slice(text.as_bytes());
+                valid.push(true);
+            }
+            _ => valid.push(false),
+        }
+        let end = i32::try_from(bytes.len());
+        offsets.push(
+            end.map_err(|_| df_error(Error::new(ErrorKind::ProgramLimit, "requested length too large")))?,
+        );
+    }
+    let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
+    Ok(StringArray::try_new(OffsetBuffer::new(offsets.into()), bytes.into(), nulls)?)
 }
 
 /// The microseconds within which the text of a template cannot change: a day, a second, or nothing.
@@ -560,9 +553,9 @@ fn finest_unit(template: &str) -> i64 {
     if shows(&["MS", "US"]) {
         1
     } else if shows(&["HH", "MI", "SS", "AM", "PM", "am", "pm"]) {
-        1_000_000
+        SECOND
     } else {
-        86_400_000_000
+        DAY
     }
 }
 

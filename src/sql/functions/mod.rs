@@ -9,7 +9,9 @@
 pub mod aggregates;
 pub mod cast;
 pub mod datetime;
+pub mod intervals;
 pub mod operators;
+pub mod periods;
 pub mod registry;
 pub mod strings;
 pub mod windows;
@@ -35,6 +37,12 @@ pub type DfResult<T> = std::result::Result<T, DataFusionError>;
 pub const NUMERIC_DISPLAY: &str = "pg.numeric";
 /// Its value for results of division and avg: PostgreSQL chooses their digits by their magnitude.
 pub const NUMERIC_DIVISION: &str = "div";
+/// Its value for results of arithmetic with operands that show as many digits as they have.
+pub const NUMERIC_TRIMMED: &str = "trim";
+/// A variance: like a quotient, but nothing is "0".
+pub const NUMERIC_VARIANCE: &str = "var";
+/// A standard deviation: with the digits of its square.
+pub const NUMERIC_DEVIATION: &str = "dev";
 /// Scale in which quotients are kept.
 pub const DIVISION_SCALE: i8 = 20;
 
@@ -202,6 +210,13 @@ pub fn native(name: impl Into<String>, result: DataType, kernel: Kernel, args: V
 pub fn native_quotient(name: impl Into<String>, result: DataType, kernel: Kernel, args: Vec<Expr>) -> Expr {
     let field = Field::new("", result, true)
         .with_metadata([(NUMERIC_DISPLAY.to_string(), NUMERIC_DIVISION.to_string())].into());
+    native_with(name, field, kernel, Volatility::Immutable, args)
+}
+
+/// A call of one of our kernels whose result is a numeric that shows no trailing zeros.
+pub fn native_trimmed(name: impl Into<String>, result: DataType, kernel: Kernel, args: Vec<Expr>) -> Expr {
+    let field = Field::new("", result, true)
+        .with_metadata([(NUMERIC_DISPLAY.to_string(), NUMERIC_TRIMMED.to_string())].into());
     native_with(name, field, kernel, Volatility::Immutable, args)
 }
 

@@ -4,55 +4,101 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum, Decimal128Array, PrimitiveArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum, Decimal128Array, Decimal256Array, PrimitiveArray,
+};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, i256,
+    DataType, Decimal128Type, Decimal256Type, Field, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, i256,
 };
 use arrow::error::ArrowError;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs};
 use datafusion::physical_expr_common::datum::apply;
 
-use super::{DIVISION_SCALE, DfResult, as_arrays, df_error, from_array, native, native_quotient};
+use super::{
+    DIVISION_SCALE, DfResult, Kernel, NUMERIC_DISPLAY, as_arrays, df_error, from_array, native,
+    native_quotient, native_trimmed,
+};
 use crate::error::{Error, ErrorKind};
+use crate::types::FREE_NUMERIC_SCALE;
 
-/// Greatest scale that a product of numerics keeps beyond its factors' own.
-const PRODUCT_SCALE: i8 = 20;
+/// Greatest scale of a product that is kept in 128 bits; products with more digits are kept in 256.
+const NARROW_PRODUCT_SCALE: i16 = 20;
+/// Greatest scale of a product: digits beyond it must be zero (22003 otherwise).
+const WIDE_PRODUCT_SCALE: i16 = 56;
 
-/// `left op right` over operands of one type (or two Decimal128), op one of + - * / %.
-pub fn arithmetic(op: &str, left: Expr, right: Expr, left_type: &DataType, right_type: &DataType) -> Expr {
+/// `left op right` over operands of one type (or two decimals), op one of + - * / %.
+pub fn arithmetic(op: &str, left: Expr, right: Expr, left_field: &Field, right_field: &Field) -> Expr {
     let args = vec![left, right];
-    match (left_type, right_type) {
-        (DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)) => {
-            numeric_arithmetic(op, args, (*p1, *s1), (*p2, *s2))
+    let (l, r) = (left_field.data_type(), right_field.data_type());
+    match (decimal(l), decimal(r)) {
+        (Some(a), Some(b)) => {
+            let trimmed = shows_own_digits(left_field) || shows_own_digits(right_field);
+            numeric_arithmetic(op, args, a, b, trimmed)
         }
-        (DataType::Float32 | DataType::Float64, _) => native(op, left_type.clone(), float_kernel(op), args),
-        _ => native(op, left_type.clone(), int_kernel(op), args),
+        _ if matches!(l, DataType::Float32 | DataType::Float64) => {
+            native(op, l.clone(), float_kernel(op), args)
+        }
+        _ => native(op, l.clone(), int_kernel(op), args),
     }
 }
 
-fn numeric_arithmetic(op: &str, args: Vec<Expr>, (p1, s1): (u8, i8), (p2, s2): (u8, i8)) -> Expr {
+/// Precision, scale, and whether it has 256 bits.
+fn decimal(t: &DataType) -> Option<(u8, i8, bool)> {
+    match t {
+        DataType::Decimal128(p, s) => Some((*p, *s, false)),
+        DataType::Decimal256(p, s) => Some((*p, *s, true)),
+        _ => None,
+    }
+}
+
+/// Whether the values of a numeric column show as many digits as they have, not as many as the column's scale.
+fn shows_own_digits(field: &Field) -> bool {
+    field.metadata().contains_key(NUMERIC_DISPLAY) || is_free(field.data_type())
+}
+
+/// numeric without a modifier.
+fn is_free(t: &DataType) -> bool {
+    matches!(t, DataType::Decimal128(38, FREE_NUMERIC_SCALE))
+}
+
+fn numeric_arithmetic(
+    op: &str,
+    args: Vec<Expr>,
+    (p1, s1, wide1): (u8, i8, bool),
+    (p2, s2, wide2): (u8, i8, bool),
+    trimmed: bool,
+) -> Expr {
+    let wide = wide1 || wide2;
+    let max = |wide: bool| if wide { 76i16 } else { 38 };
     let whole = |p: u8, s: i8| i16::from(p) - i16::from(s);
-    let precision = |digits: i16| u8::try_from(digits.clamp(1, 38)).unwrap_or(38);
-    match op {
+    let (precision, scale, wide, kernel): (i16, i16, bool, Kernel) = match op {
         "+" | "-" => {
-            let s = s1.max(s2);
-            let p = precision(whole(p1, s1).max(whole(p2, s2)) + i16::from(s) + 1);
-            native(op, DataType::Decimal128(p, s), if op == "+" { numeric_add } else { numeric_sub }, args)
+            let s = i16::from(s1.max(s2));
+            let p = whole(p1, s1).max(whole(p2, s2)) + s + 1;
+            (p, s, wide, if op == "+" { numeric_add } else { numeric_sub })
         }
         "*" => {
-            let s = (i16::from(s1) + i16::from(s2)).min(i16::from(PRODUCT_SCALE.max(s1).max(s2))) as i8;
-            let p = precision(i16::from(p1) + i16::from(p2) + 1);
-            native(
-                op,
-                DataType::Decimal128(if s < s1 + s2 { 38 } else { p.max(s as u8) }, s),
-                numeric_mul,
-                args,
-            )
+            let s = i16::from(s1) + i16::from(s2);
+            let wide = wide || s > NARROW_PRODUCT_SCALE;
+            (i16::from(p1) + i16::from(p2) + 1, s.min(WIDE_PRODUCT_SCALE), wide, numeric_mul)
         }
-        "/" => native_quotient(op, DataType::Decimal128(38, DIVISION_SCALE), numeric_div, args),
-        _ => native(op, DataType::Decimal128(38, s1.max(s2)), numeric_rem, args),
+        "/" => {
+            return native_quotient(op, DataType::Decimal128(38, DIVISION_SCALE), numeric_div, args);
+        }
+        _ => (max(wide), i16::from(s1.max(s2)), wide, numeric_rem),
+    };
+    let precision = precision.clamp(scale.max(1), max(wide)) as u8;
+    let result = if wide {
+        DataType::Decimal256(precision, scale as i8)
+    } else {
+        DataType::Decimal128(precision, scale as i8)
+    };
+    if trimmed && !is_free(&result) {
+        return native_trimmed(op, result, kernel, args);
     }
+    native(op, result, kernel, args)
 }
 
 /// A numeric sum divided by a count: avg.
@@ -74,7 +120,7 @@ fn out_of_range(data_type: &DataType) -> Error {
         DataType::Int16 => "smallint out of range",
         DataType::Int32 => "integer out of range",
         DataType::Int64 => "bigint out of range",
-        DataType::Decimal128(..) => "numeric field overflow",
+        DataType::Decimal128(..) | DataType::Decimal256(..) => "numeric field overflow",
         DataType::Interval(_) => "interval out of range",
         _ => "value out of range: overflow",
     };
@@ -199,7 +245,7 @@ fn negate_kernel(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Colum
     from_array(out, scalar)
 }
 
-fn pow10(n: u32) -> i256 {
+pub(super) fn pow10(n: u32) -> i256 {
     let mut r = i256::ONE;
     for _ in 0..n {
         r = r.wrapping_mul(i256::from_i128(10));
@@ -227,11 +273,56 @@ fn decimal_op(
     from_array(Arc::new(out.with_data_type(result.clone())), scalar)
 }
 
+/// The same where an operand or the result has 256 bits; results have at most 76 digits.
+fn wide_op(
+    args: &ScalarFunctionArgs,
+    result: &DataType,
+    op: impl Fn(i256, i256) -> Result<i256, ArrowError>,
+) -> DfResult<ColumnarValue> {
+    let (arrays, scalar) = as_arrays(args)?;
+    let limit = pow10(76);
+    let (left, right) = (widened(&arrays[0])?, widened(&arrays[1])?);
+    let out: Decimal256Array = arrow::compute::try_binary(&left, &right, |a, b| match op(a, b) {
+        Ok(v) if v >= limit || v <= limit.wrapping_neg() => Err(overflow()),
+        r => r,
+    })
+    .map_err(|e| df_error(arrow_error(e, result)))?;
+    from_array(fitted(out, result)?, scalar)
+}
+
+/// A decimal column with 256 bits and its own scale.
+pub(super) fn widened(array: &ArrayRef) -> DfResult<Decimal256Array> {
+    match array.data_type() {
+        DataType::Decimal128(_, s) => {
+            let wide: Decimal256Array = array.as_primitive::<Decimal128Type>().unary(i256::from_i128);
+            Ok(wide.with_data_type(DataType::Decimal256(76, *s)))
+        }
+        DataType::Decimal256(..) => Ok(array.as_primitive::<Decimal256Type>().clone()),
+        other => Err(df_error(Error::internal(format!("{other} is not numeric")))),
+    }
+}
+
+/// Values in the width of the result type; 22003 if one does not fit.
+pub(super) fn fitted(values: Decimal256Array, result: &DataType) -> DfResult<ArrayRef> {
+    if matches!(result, DataType::Decimal256(..)) {
+        return Ok(Arc::new(values.with_data_type(result.clone())));
+    }
+    const LIMIT: u128 = 10u128.pow(38);
+    let narrow: Decimal128Array = values.try_unary(|v| {
+        v.to_i128()
+            .filter(|v| v.unsigned_abs() < LIMIT)
+            .ok_or_else(|| df_error(arrow_error(overflow(), result)))
+    })?;
+    Ok(Arc::new(narrow.with_data_type(result.clone())))
+}
+
+fn is_wide(args: &ScalarFunctionArgs, result: &DataType) -> bool {
+    let wide = |t: &DataType| matches!(t, DataType::Decimal256(..));
+    wide(result) || args.args.iter().any(|a| wide(&a.data_type()))
+}
+
 fn scales(args: &ScalarFunctionArgs) -> (i8, i8) {
-    let scale = |i: usize| match args.args[i].data_type() {
-        DataType::Decimal128(_, s) => s,
-        _ => 0,
-    };
+    let scale = |i: usize| decimal(&args.args[i].data_type()).map_or(0, |(_, s, _)| s);
     (scale(0), scale(1))
 }
 
@@ -244,82 +335,160 @@ fn factor(from: i8, to: i8) -> i128 {
     10i128.pow(u32::try_from(i32::from(to) - i32::from(from)).unwrap_or(0).min(38))
 }
 
+fn wide_factor(from: i8, to: i8) -> i256 {
+    pow10(u32::try_from(i32::from(to) - i32::from(from)).unwrap_or(0))
+}
+
+/// Brings both operands to the greater scale and combines them.
 fn numeric_sum(
     args: &ScalarFunctionArgs,
     result: &DataType,
-    op: fn(i128, i128) -> Option<i128>,
+    op: fn(i128, i128) -> Result<i128, ArrowError>,
+    wide: fn(i256, i256) -> Result<i256, ArrowError>,
 ) -> DfResult<ColumnarValue> {
     let (s1, s2) = scales(args);
     let s = s1.max(s2);
+    if is_wide(args, result) {
+        let (f1, f2) = (wide_factor(s1, s), wide_factor(s2, s));
+        return wide_op(args, result, |a, b| {
+            wide(a.checked_mul(f1).ok_or_else(overflow)?, b.checked_mul(f2).ok_or_else(overflow)?)
+        });
+    }
     let (f1, f2) = (factor(s1, s), factor(s2, s));
     decimal_op(args, result, |a, b| {
-        let (a, b) = (a.checked_mul(f1).ok_or_else(overflow)?, b.checked_mul(f2).ok_or_else(overflow)?);
-        op(a, b).ok_or_else(overflow)
+        op(a.checked_mul(f1).ok_or_else(overflow)?, b.checked_mul(f2).ok_or_else(overflow)?)
     })
 }
 
 fn numeric_add(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    numeric_sum(args, result, i128::checked_add)
+    numeric_sum(
+        args,
+        result,
+        |a, b| a.checked_add(b).ok_or_else(overflow),
+        |a, b| a.checked_add(b).ok_or_else(overflow),
+    )
 }
 
 fn numeric_sub(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    numeric_sum(args, result, i128::checked_sub)
+    numeric_sum(
+        args,
+        result,
+        |a, b| a.checked_sub(b).ok_or_else(overflow),
+        |a, b| a.checked_sub(b).ok_or_else(overflow),
+    )
 }
 
 fn numeric_rem(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    numeric_sum_checked(args, result)
-}
-
-fn numeric_sum_checked(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
-    let (s1, s2) = scales(args);
-    let s = s1.max(s2);
-    let (f1, f2) = (factor(s1, s), factor(s2, s));
-    decimal_op(args, result, |a, b| {
-        if b == 0 {
-            return Err(ArrowError::DivideByZero);
-        }
-        let (a, b) = (a.checked_mul(f1).ok_or_else(overflow)?, b.checked_mul(f2).ok_or_else(overflow)?);
-        Ok(a % b)
-    })
+    numeric_sum(
+        args,
+        result,
+        |a, b| if b == 0 { Err(ArrowError::DivideByZero) } else { Ok(a % b) },
+        |a, b| if b == i256::ZERO { Err(ArrowError::DivideByZero) } else { Ok(a.wrapping_rem(b)) },
+    )
 }
 
 /// Exact: digits beyond the result's scale must be zero, otherwise the product does not fit (22003).
 fn numeric_mul(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
     let (s1, s2) = scales(args);
-    let DataType::Decimal128(_, s) = result else {
+    let Some((_, s, _)) = decimal(result) else {
         return Err(df_error(Error::internal("product is not numeric")));
     };
-    let surplus = i32::from(s1) + i32::from(s2) - i32::from(*s);
-    if surplus <= 0 {
+    let surplus = i32::from(s1) + i32::from(s2) - i32::from(s);
+    if !is_wide(args, result) {
         return decimal_op(args, result, |a, b| a.checked_mul(b).ok_or_else(overflow));
     }
-    let divisor = pow10(surplus.unsigned_abs());
-    decimal_op(args, result, |a, b| {
-        let product = i256::from_i128(a).wrapping_mul(i256::from_i128(b));
+    let divisor = pow10(surplus.max(0).unsigned_abs());
+    wide_op(args, result, |a, b| {
+        let product = a.checked_mul(b).ok_or_else(overflow)?;
+        if surplus <= 0 {
+            return Ok(product);
+        }
         if product.wrapping_rem(divisor) != i256::ZERO {
             return Err(overflow());
         }
-        product.wrapping_div(divisor).to_i128().ok_or_else(overflow)
+        Ok(product.wrapping_div(divisor))
     })
 }
 
-/// The quotient at scale 20, rounded half away from zero.
+/// The quotient with the digits that PostgreSQL gives it (`select_div_scale`, at most 20 after the point), kept at
+/// scale 20; rounded half away from zero.
 fn numeric_div(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
     let (s1, s2) = scales(args);
-    let DataType::Decimal128(_, s) = result else {
-        return Err(df_error(Error::internal("quotient is not numeric")));
+    // Digits that the operands show count at least; those without a scale of their own are taken as whole.
+    let shown = |i: usize, s: i8| if shows_own_digits(&args.arg_fields[i]) { 0 } else { i32::from(s) };
+    let least = shown(0, s1).max(shown(1, s2)).max(0);
+    let (s1, s2) = (i32::from(s1), i32::from(s2));
+    let digits = move |a: u128, s1: i32, b: u128, s2: i32| {
+        quotient_digits((a, s1), (b, s2)).max(least).clamp(0, i32::from(DIVISION_SCALE))
     };
-    // a / 10^s1 divided by b / 10^s2, at scale s: a * 10^(s - s1 + s2) / b
-    let shift = i32::from(*s) - i32::from(s1) + i32::from(s2);
-    let (up, down) = (pow10(shift.max(0).unsigned_abs()), pow10((-shift).max(0).unsigned_abs()));
+    let pad = |digits: i32| 10i128.pow((i32::from(DIVISION_SCALE) - digits).unsigned_abs());
+    let wide_quotient = move |a: i256, b: i256| {
+        let ((u, us), (v, vs)) = (narrowed(a, s1), narrowed(b, s2));
+        let digits = digits(u, us, v, vs);
+        let shift = digits - s1 + s2;
+        let (up, down) = (pow10(shift.max(0).unsigned_abs()), pow10((-shift).max(0).unsigned_abs()));
+        let n = a.checked_mul(up).ok_or_else(overflow)?;
+        let d = b.checked_mul(down).ok_or_else(overflow)?;
+        round_half_away(n, d).checked_mul(i256::from_i128(pad(digits))).ok_or_else(overflow)
+    };
+    if is_wide(args, result) {
+        return wide_op(args, result, |a, b| {
+            if b == i256::ZERO { Err(ArrowError::DivideByZero) } else { wide_quotient(a, b) }
+        });
+    }
     decimal_op(args, result, |a, b| {
         if b == 0 {
             return Err(ArrowError::DivideByZero);
         }
-        let n = i256::from_i128(a).checked_mul(up).ok_or_else(overflow)?;
-        let d = i256::from_i128(b).checked_mul(down).ok_or_else(overflow)?;
-        round_half_away(n, d).to_i128().ok_or_else(overflow)
+        let digits = digits(a.unsigned_abs(), s1, b.unsigned_abs(), s2);
+        let shift = digits - s1 + s2;
+        // a / 10^s1 divided by b / 10^s2, with so many digits: a * 10^shift / b
+        let small = u32::try_from(shift).ok().filter(|s| *s <= 38).and_then(|s| a.checked_mul(10i128.pow(s)));
+        if let Some(n) = small {
+            let (q, r) = (n / b, n % b);
+            let up = r.unsigned_abs() >= b.unsigned_abs() - r.unsigned_abs();
+            let q = if !up {
+                q
+            } else if (n < 0) != (b < 0) {
+                q - 1
+            } else {
+                q + 1
+            };
+            return q.checked_mul(pad(digits)).ok_or_else(overflow);
+        }
+        wide_quotient(i256::from_i128(a), i256::from_i128(b))?.to_i128().ok_or_else(overflow)
     })
+}
+
+/// The first digits of a magnitude and its scale, without those that do not fit.
+fn narrowed(v: i256, mut scale: i32) -> (u128, i32) {
+    let mut v = v.wrapping_abs();
+    loop {
+        match v.to_i128() {
+            Some(small) => return (small.unsigned_abs(), scale),
+            None => {
+                v = v.wrapping_div(i256::from_i128(10));
+                scale -= 1;
+            }
+        }
+    }
+}
+
+/// Digits after the point of a quotient: at least 16 significant ones, counted in digits of base 10,000 and
+/// estimated from the operands' first ones (PostgreSQL's `select_div_scale`).
+fn quotient_digits((a, s1): (u128, i32), (b, s2): (u128, i32)) -> i32 {
+    let ((w1, first1), (w2, first2)) = (leading(a, s1), leading(b, s2));
+    let weight = w1 - w2 - i32::from(first1 <= first2);
+    16 - 4 * weight
+}
+
+/// Position (0: the one before the point) and value of the first digit in base 10,000.
+fn leading(v: u128, scale: i32) -> (i32, u128) {
+    let Some(log) = v.checked_ilog10() else { return (0, 0) };
+    let weight = (log as i32 - scale).div_euclid(4);
+    let drop = scale + 4 * weight;
+    let ten = |n: i32| 10u128.pow(n.unsigned_abs().min(38));
+    (weight, if drop >= 0 { v / ten(drop) } else { v * ten(drop) })
 }
 
 fn round_half_away(n: i256, d: i256) -> i256 {
@@ -365,31 +534,26 @@ fn rescale(
     div: fn(i256, i256) -> i256,
 ) -> DfResult<ColumnarValue> {
     let (arrays, scalar) = as_arrays(args)?;
-    let (from, _) = match arrays[0].data_type() {
-        DataType::Decimal128(_, s) => (*s, ()),
-        other => return Err(df_error(Error::internal(format!("{other} is not numeric")))),
-    };
-    let DataType::Decimal128(_, to) = result else {
-        return Err(df_error(Error::internal("result is not numeric")));
+    let (Some((_, from, _)), Some((_, to, _))) = (decimal(arrays[0].data_type()), decimal(result)) else {
+        return Err(df_error(Error::internal("operand is not numeric")));
     };
     // A negative second argument rounds left of the point: the value keeps its scale, digits become zero.
     let digits = match arrays.get(1) {
         Some(d) if !d.is_null(0) => i32::from(d.as_primitive::<Int32Type>().value(0) as i8),
-        _ => i32::from(*to),
+        _ => i32::from(to),
     };
     let drop = i32::from(from) - digits;
-    let back = i32::from(*to) - digits;
+    let back = i32::from(to) - digits;
     let (divisor, multiplier) = (pow10(drop.max(0).unsigned_abs()), pow10((-drop).max(0).unsigned_abs()));
     let padding = pow10(back.max(0).unsigned_abs());
-    let out: Decimal128Array = arrays[0]
-        .as_primitive::<Decimal128Type>()
+    let out: Decimal256Array = widened(&arrays[0])?
         .try_unary(|v| {
-            let v = i256::from_i128(v);
-            let v = if drop > 0 { div(v, divisor) } else { v.wrapping_mul(multiplier) };
-            v.wrapping_mul(padding).to_i128().ok_or_else(overflow)
+            let v =
+                if drop > 0 { div(v, divisor) } else { v.checked_mul(multiplier).ok_or_else(overflow)? };
+            v.checked_mul(padding).ok_or_else(overflow)
         })
         .map_err(|e: ArrowError| df_error(arrow_error(e, result)))?;
-    from_array(Arc::new(out.with_data_type(result.clone())), scalar)
+    from_array(fitted(out, result)?, scalar)
 }
 
 /// One of PostgreSQL's float functions with its domain checks.

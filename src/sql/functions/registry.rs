@@ -14,7 +14,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ScalarUDF};
 
 use super::cast::{CastContext, cast_context};
-use super::{Kernel, datetime, native, strings};
+use super::{Kernel, datetime, native, periods, strings};
 use crate::error::Result;
 use crate::sql::types::pg_type_by_name;
 use crate::types::{PgType, oid};
@@ -292,7 +292,7 @@ const SPECS: &[(&str, Build)] = &[
     ("rtrim(text)->text", Df(string::rtrim)),
     ("rtrim(text,text)->text", Df(string::rtrim)),
     ("replace(text,text,text)->text", Df(string::replace)),
-    ("split_part(text,text,int4)->text", Df(string::split_part)),
+    ("split_part(text,text,int4)->text", Native(strings::split_part)),
     ("starts_with(text,text)->bool", Df(string::starts_with)),
     ("ascii(text)->int4", Df(string::ascii)),
     ("chr(int4)->text", Df(string::chr)),
@@ -360,10 +360,10 @@ const SPECS: &[(&str, Build)] = &[
     ("pi()->float8", Df(math::pi)),
     ("gcd(int8,int8)->int8", Df(math::gcd)),
     ("lcm(int8,int8)->int8", Df(math::lcm)),
-    ("date_trunc(text,ts)->timestamp", With(datetime::date_trunc)),
-    ("date_trunc(text,tstz)->timestamptz", With(datetime::date_trunc)),
-    ("date_bin(interval,ts,ts)->timestamp", With(datetime::date_bin)),
-    ("date_bin(interval,tstz,tstz)->timestamptz", With(datetime::date_bin)),
+    ("date_trunc(text,ts)->timestamp", With(periods::date_trunc)),
+    ("date_trunc(text,tstz)->timestamptz", With(periods::date_trunc)),
+    ("date_bin(interval,ts,ts)->timestamp", With(periods::date_bin)),
+    ("date_bin(interval,tstz,tstz)->timestamptz", With(periods::date_bin)),
     ("age(ts,ts)->interval", Native(datetime::age)),
     ("age(tstz,tstz)->interval", Native(datetime::age)),
     ("make_date(int4,int4,int4)->date", Native(datetime::make_date)),

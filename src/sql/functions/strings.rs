@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int32Array, StringArray, StringBuilder};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Float64Type, Int32Type};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::{DfResult, as_arrays, df_error, from_array, operators};
@@ -80,6 +82,122 @@ fn pad(args: &ScalarFunctionArgs, left: bool) -> DfResult<ColumnarValue> {
         out.append_value(&buffer);
     }
     from_array(Arc::new(out.finish()), scalar)
+}
+
+/// split_part(text, delimiter, n): the n-th field, from the end if n is negative.
+pub fn split_part(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<ColumnarValue> {
+    if args.args.iter().any(|a| matches!(a, ColumnarValue::Scalar(s) if s.is_null())) {
+        return Ok(ColumnarValue::Scalar(ScalarValue::try_from(result)?));
+    }
+    if let [ColumnarValue::Array(texts), ColumnarValue::Scalar(delimiter), ColumnarValue::Scalar(n)] =
+        args.args.as_slice()
+        && let (Some(Some(delimiter)), ScalarValue::Int32(Some(n))) = (delimiter.try_as_str(), n)
+    {
+        let n = field_number(*n)?;
+        let texts = texts.as_string::<i32>();
+        let fields = match delimiter.as_bytes() {
+            [byte] if n > 0 => fields(texts, |_, text| Ok(field_between(text, *byte, n as usize)))?,
+            _ => fields(texts, |_, text| Ok(field(text, delimiter, n)))?,
+        };
+        return Ok(ColumnarValue::Array(Arc::new(fields)));
+    }
+    let (arrays, scalar) = as_arrays(args)?;
+    let (delimiters, numbers) = (arrays[1].as_string::<i32>(), arrays[2].as_primitive::<Int32Type>());
+    let nulls = NullBuffer::union(delimiters.nulls(), numbers.nulls());
+    let texts = arrays[0].as_string::<i32>();
+    let nulls = NullBuffer::union(texts.nulls(), nulls.as_ref());
+    let texts = StringArray::new(texts.offsets().clone(), texts.values().clone(), nulls);
+    let fields = fields(&texts, |row, text| {
+        Ok(field(text, delimiters.value(row), field_number(numbers.value(row))?))
+    })?;
+    from_array(Arc::new(fields), scalar)
+}
+
+fn field_number(n: i32) -> DfResult<i32> {
+    if n == 0 {
+        return Err(df_error(Error::new(ErrorKind::InvalidParameter, "field position must not be zero")));
+    }
+    Ok(n)
+}
+
+/// The part of each text that `range` names.
+fn fields(
+    texts: &StringArray,
+    range: impl Fn(usize, &str) -> DfResult<std::ops::Range<usize>>,
+) -> DfResult<StringArray> {
+    let mut bytes: Vec<u8> = Vec::with_capacity(texts.len() * 16);
+    let mut offsets = Vec::with_capacity(texts.len() + 1);
+    offsets.push(0_i32);
+    for row in 0..texts.len() {
+        if texts.is_valid(row) {
+            let text = texts.value(row);
+            bytes.extend_from_slice(&text.as_bytes()[range(row, text)?]);
+        }
+        // The fields together are no longer than the texts, which have offsets of 32 bits.
+        offsets.push(bytes.len() as i32);
+    }
+    Ok(StringArray::try_new(OffsetBuffer::new(offsets.into()), bytes.into(), texts.nulls().cloned())?)
+}
+
+/// Field `n` (from 1) of a text divided by an ASCII character; eight characters are compared at a time.
+fn field_between(text: &str, delimiter: u8, n: usize) -> std::ops::Range<usize> {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let pattern = u64::from_le_bytes([delimiter; 8]);
+    let text = text.as_bytes();
+    let (mut start, mut seen) = (if n == 1 { 0 } else { usize::MAX }, 0);
+    let mut at = 0;
+    while at < text.len() {
+        let word = match text[at..].first_chunk::<8>() {
+            Some(chunk) => u64::from_le_bytes(*chunk) ^ pattern,
+            None => {
+                // Behind the end stands what is no delimiter.
+                let mut chunk = [!delimiter; 8];
+                chunk[..text.len() - at].copy_from_slice(&text[at..]);
+                u64::from_le_bytes(chunk) ^ pattern
+            }
+        };
+        // The highest bit of each byte that is zero.
+        let mut hits = !(((word & LOW) + LOW) | word | LOW);
+        while hits != 0 {
+            let hit = at + hits.trailing_zeros() as usize / 8;
+            seen += 1;
+            if seen == n {
+                return start..hit;
+            }
+            if seen + 1 == n {
+                start = hit + 1;
+            }
+            hits &= hits - 1;
+        }
+        at += 8;
+    }
+    if start == usize::MAX { 0..0 } else { start..text.len() }
+}
+
+/// Field `n` of a text, from the end if `n` is negative.
+fn field(text: &str, delimiter: &str, n: i32) -> std::ops::Range<usize> {
+    if delimiter.is_empty() {
+        return if n.abs() == 1 { 0..text.len() } else { 0..0 };
+    }
+    let number = if n > 0 {
+        n as usize
+    } else {
+        match (text.matches(delimiter).count() + 1).checked_sub(n.unsigned_abs() as usize) {
+            Some(before) => before + 1,
+            None => return 0..0,
+        }
+    };
+    let mut start = 0;
+    for (i, (at, _)) in text.match_indices(delimiter).enumerate() {
+        if i + 1 == number {
+            return start..at;
+        }
+        start = at + delimiter.len();
+        if i + 2 == number && !text[start..].contains(delimiter) {
+            return start..text.len();
+        }
+    }
+    if number == 1 { 0..text.len() } else { 0..0 }
 }
 
 /// length(bytea).
@@ -240,4 +358,38 @@ pub fn power(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue>
         },
     )?;
     from_array(Arc::new(out), scalar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+
+    #[test]
+    fn fields_are_those_that_splitting_the_text_gives() {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        for _ in 0..5000 {
+            let len = rng.random_range(0..40);
+            let text: String =
+                (0..len).map(|_| ['a', '/', 'é', ',', '\u{2f00}'][rng.random_range(0..5)]).collect();
+            let delimiter = ["/", ",", "a/", "//", "é", ""][rng.random_range(0..6)];
+            let n = rng.random_range(1..9) * if rng.random_bool(0.5) { 1 } else { -1 };
+            let parts: Vec<&str> = match delimiter {
+                "" => vec![&text],
+                d => text.split(d).collect(),
+            };
+            let index = if n > 0 { n - 1 } else { parts.len() as i32 + n };
+            let wanted = usize::try_from(index).ok().and_then(|i| parts.get(i)).copied().unwrap_or("");
+            assert_eq!(&text[field(&text, delimiter, n)], wanted, "{text:?} {delimiter:?} {n}");
+            if let ([byte], true) = (delimiter.as_bytes(), n > 0) {
+                assert_eq!(
+                    &text[field_between(&text, *byte, n as usize)],
+                    wanted,
+                    "{text:?} {delimiter:?} {n}"
+                );
+            }
+        }
+    }
 }

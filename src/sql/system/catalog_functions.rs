@@ -8,6 +8,8 @@ use super::functions::{Function, function, lenient};
 use crate::catalog::system::{OWNER, Value, index_definition, oids, procedures, quote_ident, types};
 use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::config::PG_VERSION;
+use std::time::{Duration, Instant};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{PgType, oid};
 
@@ -280,8 +282,28 @@ fn backend(run: &Run<'_>, args: &[Value], terminate: bool) -> Answer {
     Ok(if terminate { settings.terminate_backend(pid) } else { settings.cancel_backend(pid) }.into())
 }
 
-fn sleep(_: &Run<'_>, _: &[Value]) -> Answer {
-    Err(Error::new(ErrorKind::FeatureNotSupported, "pg_sleep is not supported"))
+/// Waits on the thread of the question (nobody else's), asking now and then whether to go on.
+fn sleep(run: &Run<'_>, args: &[Value]) -> Answer {
+    const NAP: Duration = Duration::from_millis(10);
+    let seconds = match args.first() {
+        Some(Value::Float(f)) => *f,
+        Some(other) => other.as_int().unwrap_or(0) as f64,
+        None => 0.0,
+    };
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or(if seconds > 0.0 {
+        Duration::MAX
+    } else {
+        Duration::ZERO
+    });
+    let started = Instant::now();
+    loop {
+        run.context.settings.check_interrupts()?;
+        let left = time.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return Ok(Value::Text("".into()));
+        }
+        std::thread::sleep(left.min(NAP));
+    }
 }
 
 /// Privileges: whoever may connect may do everything.

@@ -63,6 +63,7 @@ pub(super) struct Run<'a> {
     pub sets: RefCell<HashMap<usize, Rc<HashSet<Vec<Value>>>>>,
     patterns: RefCell<HashMap<(String, bool), Rc<Regex>>>,
     counted: Cell<usize>,
+    limit: usize,
 }
 
 impl<'a> Run<'a> {
@@ -77,6 +78,7 @@ impl<'a> Run<'a> {
             sets: RefCell::default(),
             patterns: RefCell::default(),
             counted: Cell::new(0),
+            limit: context.settings.memory_limit(),
         }
     }
 
@@ -95,6 +97,16 @@ impl<'a> Run<'a> {
             self.context.settings.check_interrupts()?;
         }
         Ok(())
+    }
+
+    /// Refuses rows that take too much memory together.
+    fn room(&self, rows: usize, width: usize) -> Result<()> {
+        let bytes = rows.saturating_mul(width * size_of::<Value>() + 4 * size_of::<usize>());
+        if bytes <= self.limit {
+            return Ok(());
+        }
+        let detail = "The rows of a query of the system catalogs exceed query_memory_limit.";
+        Err(Error::new(ErrorKind::OutOfMemory, "out of memory").with_detail(detail))
     }
 
     /// The compiled form of a pattern.
@@ -199,6 +211,7 @@ impl<'a> Run<'a> {
                         self.count(1)?;
                         out.push(row.iter().cloned().chain(more).collect());
                     }
+                    self.room(out.len(), row.len() + calls.len())?;
                 }
                 Ok(Rc::new(out))
             }
@@ -265,6 +278,7 @@ impl<'a> Run<'a> {
                 }
                 self.count(fresh.len())?;
                 result.extend(fresh.iter().cloned());
+                self.room(result.len(), fresh.first().map_or(0, |r| r.len()))?;
                 self.ctes.borrow_mut().insert(cte.id, Rc::new(fresh));
                 rows = self.plan(step, env)?;
             }
@@ -357,6 +371,7 @@ impl<'a> Run<'a> {
                 if !matched && join.kind == JoinKind::Left {
                     out.push(concat(row, &nothing));
                 }
+                self.room(out.len(), join.left_width + join.right_width)?;
             }
             return Ok(Rc::new(out));
         }
@@ -397,6 +412,7 @@ impl<'a> Run<'a> {
             if !matched && matches!(join.kind, JoinKind::Left | JoinKind::Full) {
                 out.push(concat(row, &nothing));
             }
+            self.room(out.len(), join.left_width + join.right_width)?;
         }
         if matches!(join.kind, JoinKind::Right | JoinKind::Full) {
             let nothing: Row = vec![Value::Null; join.left_width].into();

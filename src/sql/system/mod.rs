@@ -41,7 +41,7 @@ use crate::error::Result;
 use crate::time::EventTime;
 use crate::types::{PgType, oid};
 
-pub use route::is_catalog_query;
+pub use route::{is_catalog_query, is_short};
 
 /// What the evaluator may ask of and do to the session and its server.
 pub trait SettingsView {
@@ -66,6 +66,10 @@ pub trait SettingsView {
     /// The number of rows of a relation, if known.
     fn row_count(&self, _id: ObjectId) -> Option<u64> {
         None
+    }
+    /// Bytes that the rows of one step of a query may take.
+    fn memory_limit(&self) -> usize {
+        1 << 30
     }
     /// Asked now and then while a query runs: an error stops it.
     fn check_interrupts(&self) -> Result<()> {

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, TableFactor, UnaryOperator,
-    Value, Visit, Visitor,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr, TableFactor,
+    UnaryOperator, Value, Visit, Visitor,
 };
 
 use super::bind::{fold, split_name};
@@ -77,6 +77,38 @@ impl Visitor for Names {
             }
             Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(_), .. } => self.special = true,
             _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether a query makes one row of nothing, so that its answer takes no time (`SELECT current_setting('x')`).
+pub fn is_short(query: &Query) -> bool {
+    let SetExpr::Select(select) = &*query.body else { return false };
+    if query.with.is_some() || !select.from.is_empty() {
+        return false;
+    }
+    let mut count = Queries::default();
+    let _ = stacker::maybe_grow(super::STACK_LEFT, super::STACK, || query.visit(&mut count));
+    count.0 <= 1 && !count.1
+}
+
+/// How many queries there are in one another, and whether any of them calls a function that may give rows or wait.
+#[derive(Default)]
+struct Queries(usize, bool);
+
+impl Visitor for Queries {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.0 += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Function(f) = expr {
+            let (_, name) = split_name(&f.name);
+            self.1 |= super::set_functions::NAMES.contains(&name.as_str()) || name.starts_with("pg_sleep");
         }
         ControlFlow::Continue(())
     }

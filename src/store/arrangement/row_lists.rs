@@ -29,7 +29,7 @@ pub const BLOCK_ROWS: usize = 1 << 16;
 /// The position of a key's inline entry.
 const FIRST: u32 = u32::MAX - 1;
 /// Blocks of fewer rows than this are merged once [`TIER_BLOCKS`] of their tier exist.
-const TIERS: [usize; 3] = [64, 512, 4096];
+const TIERS: [usize; 2] = [64, 512];
 const TIER_BLOCKS: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,14 @@ struct Block {
     expiry: Option<Expiry>,
 }
 
+impl Block {
+    fn bytes(&self) -> usize {
+        self.rows.get_array_memory_size()
+            + self.slots.capacity() * 4
+            + self.expiry.as_ref().map_or(0, |e| e.times.capacity() * 8 + e.order.capacity() * 2)
+    }
+}
+
 /// Pairs of (row of the probing batch, kept row) with the weight of the kept row.
 #[derive(Debug, Default)]
 pub struct Matches {
@@ -110,6 +118,8 @@ pub struct RowLists {
     emptied: Vec<u32>,
     entries: usize,
     negatives: usize,
+    /// Bytes of all blocks, kept up to date because the size of the state is asked for in every epoch.
+    block_bytes: usize,
 }
 
 impl RowLists {
@@ -129,6 +139,7 @@ impl RowLists {
             emptied: Vec::new(),
             entries: 0,
             negatives: 0,
+            block_bytes: 0,
         })
     }
 
@@ -366,7 +377,14 @@ impl RowLists {
         if let Some(time) = block.expiry.as_ref().and_then(Expiry::next) {
             self.due.insert((time, id));
         }
+        self.block_bytes += block.bytes();
         self.blocks[id as usize] = Some(block);
+    }
+
+    fn take_block(&mut self, id: u32) -> Option<Block> {
+        let block = self.blocks[id as usize].take()?;
+        self.block_bytes -= block.bytes();
+        Some(block)
     }
 
     fn drop_emptied(&mut self) -> Result<()> {
@@ -422,7 +440,7 @@ impl RowLists {
     }
 
     fn free_block(&mut self, id: u32) {
-        if let Some(block) = self.blocks[id as usize].take() {
+        if let Some(block) = self.take_block(id) {
             if let Some(time) = block.expiry.as_ref().and_then(Expiry::next) {
                 self.due.remove(&(time, id));
             }
@@ -434,7 +452,7 @@ impl RowLists {
     fn rewrite(&mut self, ids: &[u32]) -> Result<()> {
         let mut old = Vec::with_capacity(ids.len());
         for id in ids {
-            if let Some(block) = self.blocks[*id as usize].take() {
+            if let Some(block) = self.take_block(*id) {
                 if let Some(time) = block.expiry.as_ref().and_then(Expiry::next) {
                     self.due.remove(&(time, *id));
                 }
@@ -643,17 +661,12 @@ impl RowLists {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let block = |b: &Block| {
-            b.rows.get_array_memory_size()
-                + b.slots.capacity() * 4
-                + b.expiry.as_ref().map_or(0, |e| e.times.capacity() * 8 + e.order.capacity() * 2)
-        };
         self.index.bytes()
             + self.first.bytes()
             + self.more.bytes()
             + self.free_more.capacity() * 4
             + self.blocks.capacity() * size_of::<Option<Block>>()
-            + self.blocks.iter().flatten().map(block).sum::<usize>()
+            + self.block_bytes
     }
 }
 

@@ -19,7 +19,7 @@ impl<T> Default for Slab<T> {
     }
 }
 
-impl<T: Clone> Slab<T> {
+impl<T> Slab<T> {
     /// An empty column; allocates nothing.
     pub fn new() -> Self {
         Self::default()
@@ -47,15 +47,35 @@ impl<T: Clone> Slab<T> {
         &mut self.chunks[(slot >> BITS) as usize][slot as usize & (CHUNK - 1)]
     }
 
+    /// The last chunk, which has room for a value.
+    fn last_chunk(&mut self) -> &mut Vec<T> {
+        if self.chunks.last().is_none_or(|c| c.len() == CHUNK) {
+            let chunk = if self.chunks.is_empty() { Vec::new() } else { Vec::with_capacity(CHUNK) };
+            self.chunks.push(chunk);
+        }
+        self.chunks.last_mut().expect("a chunk was just made sure of")
+    }
+
+    /// Grows by one value.
+    pub fn push(&mut self, value: T) {
+        self.last_chunk().push(value);
+        self.len += 1;
+    }
+
+    /// Bytes allocated, without what values own elsewhere.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().map(|c| c.capacity() * size_of::<T>()).sum::<usize>()
+            + self.chunks.capacity() * size_of::<Vec<T>>()
+    }
+}
+
+impl<T: Clone> Slab<T> {
     /// Grows to at least `len` values.
     pub fn grow(&mut self, len: usize, value: T) {
         while self.len < len {
-            if self.chunks.last().is_none_or(|c| c.len() == CHUNK) {
-                let chunk = if self.chunks.is_empty() { Vec::new() } else { Vec::with_capacity(CHUNK) };
-                self.chunks.push(chunk);
-            }
-            let last = self.chunks.last_mut().expect("a chunk was just made sure of");
-            let n = (CHUNK - last.len()).min(len - self.len);
+            let missing = len - self.len;
+            let last = self.last_chunk();
+            let n = (CHUNK - last.len()).min(missing);
             last.resize(last.len() + n, value.clone());
             self.len += n;
         }
@@ -75,11 +95,20 @@ impl<T: Clone> Slab<T> {
     pub fn gather(&self, slots: &[u32]) -> Vec<T> {
         slots.iter().map(|s| self.get(*s).clone()).collect()
     }
+}
 
-    /// Bytes allocated, without what values own elsewhere.
-    pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(|c| c.capacity() * size_of::<T>()).sum::<usize>()
-            + self.chunks.capacity() * size_of::<Vec<T>>()
+impl<T> std::ops::Index<usize> for Slab<T> {
+    type Output = T;
+    #[inline]
+    fn index(&self, slot: usize) -> &T {
+        &self.chunks[slot >> BITS][slot & (CHUNK - 1)]
+    }
+}
+
+impl<T> std::ops::IndexMut<usize> for Slab<T> {
+    #[inline]
+    fn index_mut(&mut self, slot: usize) -> &mut T {
+        &mut self.chunks[slot >> BITS][slot & (CHUNK - 1)]
     }
 }
 

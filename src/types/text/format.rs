@@ -20,7 +20,7 @@ use arrow::datatypes::{
 use super::datetime::{self, MICROS_PER_DAY, civil_from_days};
 use super::float::{write_f32, write_f64};
 use super::numeric::{self, NumericDisplay};
-use super::{NUMERIC_DIV, NUMERIC_KEY, TextOptions};
+use super::{NUMERIC_DEV, NUMERIC_DIV, NUMERIC_KEY, NUMERIC_TRIM, NUMERIC_VAR, TextOptions};
 use crate::types::{FREE_NUMERIC_SCALE, PgType, oid};
 
 /// Writes the values of one column as text.
@@ -48,10 +48,12 @@ impl TextFormatter {
             }
             _ => None,
         };
-        let numeric = if field.metadata().get(NUMERIC_KEY).is_some_and(|v| v == NUMERIC_DIV) {
-            NumericDisplay::Division
-        } else {
-            match field.data_type() {
+        let numeric = match field.metadata().get(NUMERIC_KEY).map(String::as_str) {
+            Some(NUMERIC_DIV) => NumericDisplay::Division,
+            Some(NUMERIC_VAR) => NumericDisplay::Variance,
+            Some(NUMERIC_DEV) => NumericDisplay::Deviation,
+            Some(NUMERIC_TRIM) => NumericDisplay::Trimmed,
+            _ => match field.data_type() {
                 DataType::Decimal128(38, FREE_NUMERIC_SCALE)
                 | DataType::Decimal256(76, FREE_NUMERIC_SCALE)
                     if pg.typmod < 4 =>
@@ -59,7 +61,7 @@ impl TextFormatter {
                     NumericDisplay::Trimmed
                 }
                 _ => NumericDisplay::Scale,
-            }
+            },
         };
         TextFormatter { pg, options: options.clone(), numeric, element }
     }
@@ -683,14 +685,16 @@ mod tests {
     #[test]
     fn a_quotient_shows_the_scale_that_postgresql_gives_it() {
         let one = 10i128.pow(20);
+        // As a division leaves them: zeros beyond the digits that it gives.
+        let given = |v: i128, digits: u32| v / 10i128.pow(20 - digits) * 10i128.pow(20 - digits);
         let a = Decimal128Array::from(vec![
             one / 3,
             one * 5 / 2,
             one * 20_000 + one / 2,
             0,
             -(one * 2 / 3) - 1,
-            one * 10_000 / 3,
-            one * 200_000_000 + one / 3,
+            given(one * 10_000 / 3, 16),
+            given(one * 200_000_000 + one / 3, 8),
             one,
             -one * 10_000,
         ])

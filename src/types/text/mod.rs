@@ -26,10 +26,18 @@ use arrow::array::timezone::Tz;
 
 use crate::time::EventTime;
 
-/// Field metadata key: how a numeric column is displayed. Its only value is [`NUMERIC_DIV`].
+/// Field metadata key: how a numeric column is displayed: [`NUMERIC_DIV`], [`NUMERIC_VAR`], [`NUMERIC_DEV`] or
+/// [`NUMERIC_TRIM`].
 pub const NUMERIC_KEY: &str = "pg.numeric";
 /// The column is the result of a division: it prints with PostgreSQL's scale of a quotient.
 pub const NUMERIC_DIV: &str = "div";
+/// A variance: the same, but nothing prints as "0".
+pub const NUMERIC_VAR: &str = "var";
+/// A standard deviation: it prints with the scale of its variance.
+pub const NUMERIC_DEV: &str = "dev";
+
+/// Values print without trailing zeros.
+pub const NUMERIC_TRIM: &str = "trim";
 
 /// The metadata entry of a column that shows PostgreSQL's scale of a division.
 pub fn division_metadata() -> HashMap<String, String> {

@@ -15,6 +15,10 @@ pub(crate) enum NumericDisplay {
     Trimmed,
     /// PostgreSQL's scale of a quotient: at least 16 significant digits.
     Division,
+    /// The same for a variance, where nothing is "0".
+    Variance,
+    /// A standard deviation has the digits of its variance.
+    Deviation,
 }
 
 /// Writes `value` / 10^`scale`.
@@ -23,8 +27,12 @@ pub(crate) fn write_i128(value: i128, scale: i8, display: NumericDisplay, out: &
     let mut at = buf.len();
     let mut v = value.unsigned_abs();
     let (mut scale, mut v2) = (scale, v);
-    if display == NumericDisplay::Division && scale > 0 {
-        (v2, scale) = round_quotient(v, scale);
+    match display {
+        NumericDisplay::Variance | NumericDisplay::Deviation if v == 0 => (v2, scale) = (0, 0),
+        NumericDisplay::Division if scale > 0 => (v2, scale) = quotient_digits(v, scale),
+        NumericDisplay::Variance if scale > 0 => (v2, scale) = round_quotient(v, scale, 4),
+        NumericDisplay::Deviation if scale > 0 => (v2, scale) = round_quotient(v, scale, 2),
+        _ => {}
     }
     v = v2;
     // 64-bit steps: 128-bit division by ten is slow.
@@ -93,20 +101,39 @@ fn write_point(negative: bool, digits: &[u8], scale: i8, display: NumericDisplay
     out.extend_from_slice(&fraction[..keep]);
 }
 
-/// Rounds a quotient (half away from zero) to the scale PostgreSQL's `select_div_scale` would have given it:
-/// 16 significant digits counted in base-10000 digits, at most the scale at hand.
-fn round_quotient(v: u128, scale: i8) -> (u128, i8) {
-    let one = 10u128.pow(scale.unsigned_abs().min(38).into());
+/// Digits after the point that PostgreSQL's `select_div_scale` gives a result of this magnitude: 16 significant ones
+/// counted in base-10000 digits. `digits` of the value make one of these: four, or two when its square counts.
+fn expected_digits(v: u128, one: u128, digits: u32) -> i8 {
     let whole = v / one;
-    let wanted = if whole == 0 {
-        20
-    } else {
-        let weight = (whole.ilog10() / 4) as i8;
-        // PostgreSQL estimates from the first digits alone, so that 1 / 1 counts as below one.
-        let power = whole == 10_000u128.pow(weight.unsigned_abs().into()) && v.is_multiple_of(one);
-        let weight = if power { weight - 1 } else { weight };
-        (16 - 4 * weight).max(0)
-    };
+    if whole == 0 {
+        return 20;
+    }
+    let weight = (whole.ilog10() / digits) as i8;
+    // PostgreSQL estimates from the first digits alone, so that 1 / 1 counts as below one.
+    let power = whole == 10u128.pow(u32::from(weight.unsigned_abs()) * digits) && v.is_multiple_of(one);
+    let weight = if power { weight - 1 } else { weight };
+    (16 - 4 * weight).max(0)
+}
+
+/// The digits of a quotient without the zeros that only fill its column's scale: the division has rounded it
+/// already, to the expected digits or, if the operands made PostgreSQL take a group more, to four further ones.
+fn quotient_digits(v: u128, scale: i8) -> (u128, i8) {
+    let one = 10u128.pow(scale.unsigned_abs().min(38).into());
+    let mut wanted = expected_digits(v, one, 4);
+    while wanted < scale {
+        let cut = 10u128.pow((scale - wanted).unsigned_abs().into());
+        if v.is_multiple_of(cut) {
+            return (v / cut, wanted);
+        }
+        wanted += if wanted % 4 == 0 { 4 } else { 1 };
+    }
+    (v, scale)
+}
+
+/// Rounds (half away from zero) to the expected digits, at most the scale at hand.
+fn round_quotient(v: u128, scale: i8, digits: u32) -> (u128, i8) {
+    let one = 10u128.pow(scale.unsigned_abs().min(38).into());
+    let wanted = expected_digits(v, one, digits);
     if wanted >= scale {
         return (v, scale);
     }
