@@ -78,6 +78,14 @@ kinds! {
     InvalidLogarithm = "2201E",
     InvalidPower = "2201F",
     InvalidDisplacement = "22009",
+    /// An offset of a window frame is negative.
+    InvalidFrameOffset = "22013",
+    /// NULL where it is not allowed.
+    NullNotAllowed = "22004",
+    /// The argument of ntile() is not positive.
+    InvalidNtile = "22014",
+    /// The argument of nth_value() is not positive.
+    InvalidNthValue = "22016",
     GeneratedAlways = "428C9",
     StringTooLong = "22001",
     StringLengthMismatch = "22026",

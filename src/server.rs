@@ -72,6 +72,7 @@ pub async fn start(settings: ServerSettings) -> Result<Running> {
     let config = pgwire::Config {
         max_connections: settings.max_connections(),
         max_message: settings.max_message_size(),
+        shutdown_grace: settings.shutdown_timeout(),
         ..pgwire::Config::default()
     };
     let backend = Arc::new(server.clone());

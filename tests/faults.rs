@@ -18,10 +18,14 @@ mod limits;
 mod protocol;
 #[path = "faults/raw.rs"]
 mod raw;
+#[path = "faults/settings.rs"]
+mod settings;
 #[path = "faults/shapes.rs"]
 mod shapes;
 #[path = "faults/sources.rs"]
 mod sources;
+#[path = "faults/statements.rs"]
+mod statements;
 #[path = "faults/stopping.rs"]
 mod stopping;
 

@@ -20,14 +20,24 @@ struct Values {
     custom: BTreeMap<String, String>,
 }
 
+impl Values {
+    /// Whether nothing is set but the settings that every transaction has of its own.
+    fn is_the_transactions(&self) -> bool {
+        self.custom.is_empty() && self.known.keys().all(|i| SETTINGS[*i].name.starts_with("transaction_"))
+    }
+}
+
 /// Settings kept at BEGIN or SAVEPOINT, to return to.
 #[derive(Debug, Clone)]
 pub struct SavedSettings(Arc<Values>, Arc<Values>);
 
 impl SavedSettings {
-    /// Whether nothing has been set since: these are the very values that `settings` has.
+    /// Whether nothing has been set since: these are the very values that `settings` has, but for a transaction that
+    /// has begun or ended.
     pub fn is_of(&self, settings: &SessionSettings) -> bool {
-        Arc::ptr_eq(&self.0, &settings.session) && Arc::ptr_eq(&self.1, &settings.local)
+        Arc::ptr_eq(&self.0, &settings.session)
+            && (Arc::ptr_eq(&self.1, &settings.local)
+                || self.1.is_the_transactions() && settings.local.is_the_transactions())
     }
 }
 
@@ -193,8 +203,7 @@ impl SessionSettings {
         self.local = self.fresh();
     }
 
-    /// The local values at the beginning of a transaction. The same ones every time while no default is changed:
-    /// beginning and ending costs nothing, and what was derived from the settings still holds.
+    /// The local values at the beginning of a transaction: made once for as long as no default is changed.
     fn fresh(&mut self) -> Arc<Values> {
         if let Some(SavedSettings(session, local)) = &self.fresh
             && Arc::ptr_eq(session, &self.session)
@@ -223,7 +232,7 @@ impl SessionSettings {
         {
             self.session = before;
         }
-        self.local = self.fresh();
+        self.local = Arc::default();
     }
 
     /// The values of now, for SAVEPOINT.
@@ -490,6 +499,22 @@ mod tests {
         assert_eq!(s.parameter_changes(), vec![("application_name".to_string(), "other".to_string())]);
         s.end(false);
         assert_eq!(s.parameter_changes(), vec![("application_name".to_string(), "test".to_string())]);
+    }
+
+    #[test]
+    fn transactions_begin_and_end_without_a_change_of_settings() {
+        let mut s = SessionSettings::default();
+        let saved = s.save();
+        s.begin();
+        assert!(saved.is_of(&s));
+        s.set("TimeZone", "Asia/Tokyo", true).expect("set");
+        assert!(!saved.is_of(&s));
+        s.end(true);
+        assert!(saved.is_of(&s));
+        s.begin();
+        s.set("TimeZone", "Asia/Tokyo", false).expect("set");
+        s.end(true);
+        assert!(!saved.is_of(&s));
     }
 
     #[test]

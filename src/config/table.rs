@@ -65,7 +65,7 @@ pub static SETTINGS: &[Setting] = &[
     row("max_message_size", Kind::Memory { unit: MemoryUnit::Bytes, min: 65536 }, "64MB", Scope::Server, CONNECTION,
         "Greatest message taken from a client."),
     row("shutdown_timeout", MILLISECONDS, "10s", Scope::Server, CONNECTION,
-        "How long running statements may go on after SIGTERM."),
+        "How long sessions and the last epoch may take to end after SIGTERM."),
     row("data_dir", Kind::Text, "./freshet-data", Scope::Server, STORAGE,
         "Directory of everything that is kept; made if it is missing, locked while in use."),
     row("checkpoint_size", Kind::Memory { unit: MemoryUnit::Bytes, min: 1 << 20 }, "256MB", Scope::Server, STORAGE,

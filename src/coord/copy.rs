@@ -306,7 +306,7 @@ impl Reader {
         let empty = MemTable::try_new(batch.schema(), vec![Vec::new()])?;
         let scan = LogicalPlanBuilder::scan("copied", provider_as_source(Arc::new(empty)), None)?.build()?;
         let plan = bind::dml::complete_rows(table, &self.positions, scan, &self.context)?;
-        rows::of_constant_plan(&plan, Some(&batch))?
+        rows::of_constant_plan(&plan, Some(&batch), &[])?
             .ok_or_else(|| Error::unsupported("the defaults of this table cannot be used with COPY"))
     }
 }

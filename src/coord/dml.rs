@@ -47,8 +47,19 @@ impl Session {
             .get(dml.table)
             .cloned()
             .ok_or_else(|| Error::new(ErrorKind::UndefinedTable, "the table has been dropped"))?;
-        let dml = dml.with_params(&params)?;
-        let batches = self.source_rows(dml.source.clone()).await?;
+        let quick = if params.len() == dml.param_types.len() {
+            rows::of_constant_plan(&dml.source, None, &params)?
+        } else {
+            None
+        };
+        let (dml, batches) = match quick {
+            Some(batch) => (dml.with_values(&params)?, vec![batch]),
+            None => {
+                let bound = dml.with_params(&params)?;
+                let batches = self.source_rows(bound.source.clone()).await?;
+                (bound, batches)
+            }
+        };
         let batches = match &dml.identity {
             Identity::Distinct => batches,
             Identity::Columns(columns) => first_of_each(&batches, columns)?,
@@ -75,11 +86,8 @@ impl Session {
         }
     }
 
-    /// The rows that a DML statement's plan gives: without DataFusion where the plan reads nothing.
+    /// The rows that a DML statement's plan gives.
     pub(super) async fn source_rows(&mut self, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
-        if let Some(batch) = rows::of_constant_plan(&plan, None)? {
-            return Ok(vec![batch]);
-        }
         let shared = self.shared().clone();
         let snapshot = self.transaction().snapshot(&shared);
         self.run_plan(plan, &snapshot)?.try_collect().await

@@ -4,7 +4,7 @@
 //! at rest. An epoch is sealed as soon as the last one is done: an idle server seals at the first row, a busy one
 //! gathers while the previous step runs, within caps. The life of an epoch:
 //! commits are checked and applied to their tables (unseen by readers), the log record is appended, the dataflows step
-//! while the record is being synced, then the epoch is published, subscribers are told and commits are
+//! while the record is being synced (before it, if there is little to do), then the epoch is published, subscribers are told and commits are
 //! acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -387,25 +387,32 @@ impl Coordinator {
                 return false;
             }
         }
-        let sync = open.durable.then(|| {
-            let log = self.log.clone();
-            let (tx, rx) = std::sync::mpsc::sync_channel(1);
-            self.shared.sync_pool.run(move || drop(tx.send(log.lock().sync())));
-            rx
-        });
         let input = EpochInput {
             epoch: open.epoch,
             now: open.epoch.as_time(),
             changes: std::mem::take(&mut open.changes).into_iter().collect(),
             watermarks,
         };
+        // Beside a step that is over at once, a sync is not worth handing to another thread.
+        let beside = open.durable && !self.engine.is_small(&input.changes);
+        let sync = beside.then(|| {
+            let log = self.log.clone();
+            let (tx, rx) = std::sync::mpsc::sync_channel(1);
+            self.shared.sync_pool.run(move || drop(tx.send(log.lock().sync())));
+            rx
+        });
         let table_changes: Vec<(ObjectId, Vec<ZBatch>)> =
             input.changes.iter().filter(|(id, _)| self.hub.wants(*id)).cloned().collect();
         let mut touched: Vec<ObjectId> = input.changes.iter().map(|(id, _)| *id).collect();
         let started = Instant::now();
         let report = self.step_with_errors(input);
-        if let Some(sync) = sync {
-            let synced = sync.recv().unwrap_or_else(|_| Err(Error::internal("the log's thread has ended")));
+        if open.durable {
+            let synced = match sync {
+                Some(sync) => {
+                    sync.recv().unwrap_or_else(|_| Err(Error::internal("the log's thread has ended")))
+                }
+                None => self.log.lock().sync(),
+            };
             if let Err(e) = synced {
                 self.poison(open, e);
                 return false;

@@ -7,6 +7,7 @@
 //! Boundary: protocols translate and decide nothing; everything they can ask for is a statement given to a
 //! session. Nothing below this layer knows sessions or the order of epochs.
 
+pub mod advisory;
 pub mod backend;
 pub mod checkpoint;
 pub mod command;

@@ -6,17 +6,22 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::catalog::{Column, Object};
 use crate::coord::dml::stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::ScalarExpr;
+use crate::sql::bind::dml::replace_params;
 use crate::types::text::{TextFormatter, TextOptions, parse_column};
 
 /// The rows of a plan made only of VALUES and projections, without a planner; `None` when it is of another kind.
-/// `input` stands in for the plan's one table scan, if it has one.
-pub fn of_constant_plan(plan: &LogicalPlan, input: Option<&RecordBatch>) -> Result<Option<RecordBatch>> {
+/// `input` stands in for the plan's one table scan, if it has one; `params` for its parameters.
+pub fn of_constant_plan(
+    plan: &LogicalPlan,
+    input: Option<&RecordBatch>,
+    params: &[ScalarValue],
+) -> Result<Option<RecordBatch>> {
     let one_row = || -> Result<RecordBatch> {
         Ok(RecordBatch::try_new_with_options(
             Arc::new(Schema::empty()),
@@ -27,7 +32,7 @@ pub fn of_constant_plan(plan: &LogicalPlan, input: Option<&RecordBatch>) -> Resu
     match plan {
         LogicalPlan::EmptyRelation(e) if e.produce_one_row => one_row().map(Some),
         LogicalPlan::TableScan(_) => Ok(input.cloned()),
-        LogicalPlan::SubqueryAlias(a) => of_constant_plan(&a.input, input),
+        LogicalPlan::SubqueryAlias(a) => of_constant_plan(&a.input, input, params),
         LogicalPlan::Values(v) => {
             let none = DFSchema::empty();
             let one = one_row()?;
@@ -35,13 +40,16 @@ pub fn of_constant_plan(plan: &LogicalPlan, input: Option<&RecordBatch>) -> Resu
                 vec![Vec::with_capacity(v.values.len()); v.schema.fields().len()];
             for row in &v.values {
                 for (column, (expr, field)) in columns.iter_mut().zip(row.iter().zip(v.schema.fields())) {
-                    let value = ScalarExpr::compile(expr, &none)?.evaluate(&one)?;
+                    let value = evaluate(expr, &none, &one, params)?;
                     column.push(stored(&value, field.data_type())?);
                 }
             }
             let arrays = columns
                 .iter()
-                .map(|parts| Ok(compute::concat(&parts.iter().map(|a| &**a).collect::<Vec<_>>())?))
+                .map(|parts| match parts.as_slice() {
+                    [one] => Ok(one.clone()),
+                    many => Ok(compute::concat(&many.iter().map(|a| &**a).collect::<Vec<_>>())?),
+                })
                 .collect::<Result<Vec<_>>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(v.values.len()));
             let schema = nullable(v.schema.as_arrow());
@@ -51,11 +59,11 @@ pub fn of_constant_plan(plan: &LogicalPlan, input: Option<&RecordBatch>) -> Resu
             if p.expr.iter().any(has_subquery) {
                 return Ok(None);
             }
-            let Some(batch) = of_constant_plan(&p.input, input)? else { return Ok(None) };
+            let Some(batch) = of_constant_plan(&p.input, input, params)? else { return Ok(None) };
             let columns = p
                 .expr
                 .iter()
-                .map(|e| ScalarExpr::compile(e, p.input.schema())?.evaluate(&batch))
+                .map(|e| evaluate(e, p.input.schema(), &batch, params))
                 .collect::<Result<Vec<_>>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let fields: Vec<_> = p
@@ -72,9 +80,33 @@ pub fn of_constant_plan(plan: &LogicalPlan, input: Option<&RecordBatch>) -> Resu
     }
 }
 
-fn has_subquery(expr: &datafusion::logical_expr::Expr) -> bool {
+/// The value of an expression for every row; what is only a value or a column is not compiled for it.
+fn evaluate(expr: &Expr, schema: &DFSchema, batch: &RecordBatch, params: &[ScalarValue]) -> Result<ArrayRef> {
+    let rows = batch.num_rows();
+    match expr {
+        Expr::Alias(a) => return evaluate(&a.expr, schema, batch, params),
+        Expr::Literal(value, _) => return Ok(value.to_array_of_size(rows)?),
+        Expr::Placeholder(p) => {
+            let number = p.id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
+            if let Some(value) = number.and_then(|n| params.get(n.checked_sub(1)?)) {
+                return Ok(value.to_array_of_size(rows)?);
+            }
+        }
+        Expr::Column(c) => {
+            if let Some(column) = schema.maybe_index_of_column(c).and_then(|i| batch.columns().get(i)) {
+                return Ok(column.clone());
+            }
+        }
+        _ => {}
+    }
+    if params.is_empty() {
+        return ScalarExpr::compile(expr, schema)?.evaluate(batch);
+    }
+    ScalarExpr::compile(&replace_params(expr.clone(), params)?, schema)?.evaluate(batch)
+}
+
+fn has_subquery(expr: &Expr) -> bool {
     use datafusion::common::tree_node::TreeNode;
-    use datafusion::logical_expr::Expr;
     expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))))
         .unwrap_or(true)
 }

@@ -127,7 +127,7 @@ impl Session {
             return None;
         }
         let snapshot = transaction.snapshot(&shared);
-        let batch = look_up(point, &snapshot, params).transpose()?;
+        let batch = look_up_at_once(point, &snapshot, params).transpose()?;
         Some(batch.map(|batch| Outcome::Rows {
             columns: columns.clone(),
             stream: Box::pin(futures::stream::iter([Ok(batch)])),
@@ -438,6 +438,27 @@ fn look_up(point: &PointLookup, snapshot: &Snapshot, params: &[ScalarValue]) -> 
     if !relation.has_index(&point.columns) {
         return Ok(None);
     }
+    find(relation, point, snapshot, params)
+}
+
+/// As [`look_up`], if the index is there.
+fn look_up_at_once(
+    point: &PointLookup,
+    snapshot: &Snapshot,
+    params: &[ScalarValue],
+) -> Result<Option<RecordBatch>> {
+    match snapshot.world.relations.get(&point.object) {
+        Some(relation) if relation.has_index(&point.columns) => find(relation, point, snapshot, params),
+        _ => Ok(None),
+    }
+}
+
+fn find(
+    relation: &Relation,
+    point: &PointLookup,
+    snapshot: &Snapshot,
+    params: &[ScalarValue],
+) -> Result<Option<RecordBatch>> {
     let keys = point
         .keys
         .iter()

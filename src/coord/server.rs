@@ -18,6 +18,7 @@ use tracing::info;
 use crate::catalog::Catalog;
 use crate::catalog::object::DATABASE;
 use crate::config::{ServerSettings, SessionSettings};
+use crate::coord::advisory::Locks;
 use crate::coord::backend::{
     Backend, BackendSession, CancelHandle, ConnectParams, Description, IdleLimit, Notice, Outcome,
     OutputColumn, ParsedStatement, TransactionStatus,
@@ -55,6 +56,8 @@ pub(super) struct Inner {
     pub(super) query_state: Arc<SessionState>,
     /// What all running queries may hold together.
     pub(super) query_memory: Arc<dyn MemoryPool>,
+    /// Advisory locks.
+    pub(super) locks: Locks,
     pub(super) query_runtime: tokio::runtime::Handle,
     /// Kept so that it lives as long as the server; taken out at the end.
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
@@ -140,6 +143,7 @@ impl Server {
             started: shared.clock.now(),
             query_state: Arc::new(read::query::session_state(1)?),
             query_memory: read::query::memory_pool(settings.query_memory_limit()),
+            locks: Locks::default(),
             query_runtime: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             sessions: Mutex::new(BTreeMap::new()),
@@ -208,6 +212,8 @@ impl Server {
     }
 
     pub(super) fn disconnected(&self, pid: i32) {
+        self.inner.locks.release(pid, true);
+        self.inner.locks.release(pid, false);
         self.inner.sessions.lock().remove(&pid);
     }
 

@@ -303,8 +303,14 @@ impl Session {
         self.transaction = None;
         self.replayable = None;
         self.close_cursors(true);
-        self.settings.end(true);
+        self.ended(true);
         Some(Ok(None))
+    }
+
+    /// What ends with a transaction.
+    fn ended(&mut self, committed: bool) {
+        self.settings.end(committed);
+        self.server.inner.locks.release(self.pid, true);
     }
 
     fn abandon(&mut self) -> Result<()> {
@@ -312,7 +318,7 @@ impl Session {
         self.replayable = None;
         self.copying = None;
         self.close_cursors(false);
-        self.settings.end(false);
+        self.ended(false);
         Ok(())
     }
 
@@ -328,7 +334,7 @@ impl Session {
             let replayable = self.replayable.take();
             if transaction.is_read_only_so_far() {
                 self.close_cursors(true);
-                self.settings.end(true);
+                self.ended(true);
                 return Ok(tag);
             }
             let may_retry = !transaction.explicit;
@@ -342,7 +348,7 @@ impl Session {
             match self.send_commit(ddl, writes).await {
                 Ok(_) => {
                     self.close_cursors(true);
-                    self.settings.end(true);
+                    self.ended(true);
                     return Ok(tag);
                 }
                 Err(e) if e.kind() == ErrorKind::Serialization && may_retry && attempt < CONFLICT_RETRIES => {
@@ -772,6 +778,7 @@ impl Session {
             }
             self.close_all_cursors();
             self.statements.clear();
+            self.server.inner.locks.release(self.pid, false);
             self.settings.reset_all();
             self.drop_temporary()?;
         }

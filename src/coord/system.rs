@@ -17,7 +17,7 @@ use crate::coord::session::{Parsed, Session, canceled};
 use crate::error::{Error, Result};
 use crate::sql::Query;
 use crate::sql::statement::Statement;
-use crate::sql::system::{self, SettingsView, SystemColumn, SystemContext};
+use crate::sql::system::{self, AdvisoryRequest, SettingsView, SystemColumn, SystemContext};
 use crate::time::EventTime;
 use crate::types::PgType;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 /// What the evaluator sees of a session; `set_config` works on a copy that is taken over afterwards.
 struct View {
     settings: Mutex<SessionSettings>,
+    pid: i32,
     server: Server,
     cancel: CancellationToken,
 }
@@ -88,6 +89,10 @@ impl SettingsView for View {
     fn row_count(&self, id: ObjectId) -> Option<u64> {
         self.server.shared.world().relations.get(&id).map(|r| r.row_count() as u64)
     }
+    fn advisory(&self, request: AdvisoryRequest) -> Result<bool> {
+        let timeout = self.settings.lock().timeout("lock_timeout");
+        self.server.inner.locks.serve(self.pid, request, timeout, || self.check_interrupts())
+    }
     fn memory_limit(&self) -> usize {
         self.server.inner.settings.query_memory_limit()
     }
@@ -126,6 +131,7 @@ impl Session {
         }
         let view = View {
             settings: Mutex::new(self.settings.clone()),
+            pid: self.pid,
             server: self.server.clone(),
             cancel: self.cancel.clone(),
         };

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::operator::distinct::Distinct;
 use crate::operator::join::{Join, JoinSpec};
 use crate::operator::map::Map;
+use crate::operator::over::{Over, OverSpec};
 use crate::operator::reduce::{Reduce, ReduceSpec};
 use crate::operator::temporal::Temporal;
 use crate::operator::top_k::{TopK, TopKSpec};
@@ -192,6 +193,17 @@ fn operator(plan: &Plan, node: &PlanNode, index: usize) -> Result<Box<dyn Operat
             } else {
                 Box::new(TopK::new(schema, output, spec)?)
             }
+        }
+        Op::Over { partition, order, ties, calls, limit, closes } => {
+            let spec = OverSpec {
+                partition: partition.clone(),
+                order: order.iter().map(|o| (o.column, o.options)).collect(),
+                ties: ties.clone(),
+                calls: calls.clone(),
+                limit: *limit,
+                closes: *closes,
+            };
+            Box::new(Over::new(schema, output, spec)?)
         }
         Op::Temporal { from, until } => Box::new(Temporal::new(schema, from.clone(), until.clone())?),
         other => return Err(Error::internal(format!("{other:?} is not an operator"))),

@@ -67,6 +67,8 @@ struct Crew {
     threads: Option<Threads>,
     /// Small steps that are still to be left to the threads.
     apart: u32,
+    /// What is small.
+    together_rows: usize,
 }
 
 struct Threads {
@@ -106,7 +108,7 @@ impl Engine {
             .map(|index| Arc::new(Mutex::new(Worker::new(index, workers, shared.clone()))))
             .collect();
         let threads = (workers > 1).then(|| start_threads(&all));
-        let crew = Crew { workers: all, threads, apart: 0 };
+        let crew = Crew { workers: all, threads, apart: 0, together_rows: TOGETHER_ROWS };
         Engine {
             crew,
             shared,
@@ -216,7 +218,14 @@ impl Engine {
     /// Whether a step with these changes is likely to be over at once, without waking a worker.
     pub fn is_small(&self, changes: &[(ObjectId, Vec<ZBatch>)]) -> bool {
         let rows: usize = changes.iter().flat_map(|(_, b)| b).map(ZBatch::num_rows).sum();
-        rows <= TOGETHER_ROWS && self.crew.apart == 0
+        rows <= self.crew.together_rows && self.crew.apart == 0
+    }
+
+    /// Leaves all steps to the workers' threads.
+    #[cfg(test)]
+    pub(super) fn keep_apart(&mut self) {
+        self.crew.together_rows = 0;
+        self.crew.apart = u32::MAX;
     }
 
     fn run_step(&mut self, step: StepCommand) -> Answer {

@@ -40,6 +40,9 @@ pub(super) trait Transport: Send + Sync {
     fn send(&self, edge: EdgeId, from: usize, to: usize, batch: Option<ZBatch>);
     /// Takes the batches that have come on an edge, waiting for some as long as `patience` says.
     fn receive(&self, edge: EdgeId, at: usize, patience: Patience) -> Received;
+    /// Takes what has come so far on the edges of a dataflow, by node, without waiting. Nothing if the order of
+    /// deliveries is not that of arrivals.
+    fn arrived(&self, dataflow: ObjectId, at: usize) -> Vec<(usize, Vec<ZBatch>)>;
     /// Throws away what is on its way to this worker for a dataflow that is no more.
     fn forget(&self, dataflow: ObjectId, at: usize);
 }
@@ -130,6 +133,16 @@ impl Transport for Mailboxes {
                 Patience::None => return Received::Nothing,
             }
         }
+    }
+
+    fn arrived(&self, dataflow: ObjectId, at: usize) -> Vec<(usize, Vec<ZBatch>)> {
+        if self.delivery != Delivery::AsArrived {
+            return Vec::new();
+        }
+        let mut queues = self.boxes[at].queues.lock();
+        let waiting = queues.iter_mut().filter(|((id, _), q)| *id == dataflow && !q.batches.is_empty());
+        let take = |q: &mut Queue| std::mem::take(&mut q.batches).into_iter().map(|(_, b)| b).collect();
+        waiting.map(|((_, node), q)| (*node, take(q))).collect()
     }
 
     fn forget(&self, dataflow: ObjectId, at: usize) {

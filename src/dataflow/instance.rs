@@ -217,8 +217,11 @@ impl Instance {
     /// Works until the run is over (true), the time is up or a peer has to be waited for. What has been emitted is
     /// taken up before anything new, so that no output is ever held whole.
     fn work_on(&mut self, around: &mut Surroundings, patience: Patience) -> Result<bool> {
+        let mut begun = false;
         loop {
+            // However little time there is, something is done.
             if let Patience::Until(moment) = patience
+                && std::mem::replace(&mut begun, true)
                 && Instant::now() >= moment
             {
                 return Ok(false);
@@ -229,6 +232,7 @@ impl Instance {
             }
             if let Some((n, batch)) = self.run.feed.pop_front() {
                 self.feed(n, batch)?;
+                self.take_in(around);
                 continue;
             }
             let Some(task) = self.schedule.get(self.run.task).copied() else { return Ok(true) };
@@ -256,6 +260,17 @@ impl Instance {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes up what peers have sent meanwhile, so that the rows of an epoch do not pile up between the workers and
+    /// their memory is used again while it is in the cache.
+    fn take_in(&mut self, around: &Surroundings) {
+        if around.workers == 1 || self.run.outcome.is_err() {
+            return;
+        }
+        for (node, batches) in around.transport.arrived(self.id, around.index) {
+            self.emit(node, batches);
         }
     }
 

@@ -110,11 +110,11 @@ struct Server {
 
 impl Server {
     fn new(workers: usize) -> Server {
-        Server {
-            catalog: catalog(),
-            engine: Engine::start_with(workers, Delivery::Shuffled(workers as u64)),
-            epoch: 0,
-        }
+        Server::with(workers, Delivery::Shuffled(workers as u64))
+    }
+
+    fn with(workers: usize, delivery: Delivery) -> Server {
+        Server { catalog: catalog(), engine: Engine::start_with(workers, delivery), epoch: 0 }
     }
 
     fn plan(&self, sql: &str, emit: Emit) -> Arc<Plan> {
@@ -237,9 +237,14 @@ fn random_changes(
 /// Every view equals its query from scratch after every epoch, for 1, 2 and 4 workers; a second copy of each
 /// view is created and hydrated on the way.
 fn check_queries(queries: &[&str]) {
-    for workers in [1, 2, 4] {
+    for (workers, apart) in [(1, false), (2, false), (2, true), (4, true)] {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let mut server = Server::new(workers);
+        if apart {
+            // The order of arrivals is the threads' own.
+            server = Server::with(workers, Delivery::AsArrived);
+            server.engine.keep_apart();
+        }
         let mut reference = Reference::default();
         let mut next_id = 0;
         let mut views: Vec<(&str, Arc<Store>)> = queries.iter().map(|q| (*q, server.view(q).1)).collect();
@@ -272,6 +277,94 @@ fn check_queries(queries: &[&str]) {
                 assert_eq!(view.contents(), expected, "{sql} with {workers} workers in round {round}");
             }
         }
+    }
+}
+
+/// Hydrations are ended in turns of one batch each while epochs go on; the view must be right when it is revealed
+/// and from then on, and nobody may see it before.
+fn check_slow_hydrations(queries: &[&str]) {
+    for workers in [1, 2, 4] {
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let mut server = Server::new(workers);
+        let mut reference = Reference::default();
+        let mut next_id = 0;
+        let mut waiting = Vec::new();
+        let mut views: Vec<(&str, Arc<Store>)> = Vec::new();
+        for round in 0..60 {
+            let before = (reference.t.clone(), reference.u.clone());
+            if round == 8 {
+                for q in queries {
+                    let (id, view, _) = server.begin(q, Emit::OnUpdate);
+                    let t: Vec<_> = before.0.iter().map(|r| (*r, 1)).collect();
+                    let u: Vec<_> = before.1.iter().map(|r| (*r, 1)).collect();
+                    let t = rows(&schema_of(&server.catalog, "t"), &t);
+                    let u = u_rows(&schema_of(&server.catalog, "u"), &u);
+                    let ids = (id_of(&server.catalog, "t"), id_of(&server.catalog, "u"));
+                    server.engine.hydrate_slice(id, vec![(ids.0, vec![t])]).unwrap();
+                    server.engine.hydrate_slice(id, vec![(ids.1, vec![u])]).unwrap();
+                    waiting.push((*q, id, view));
+                }
+            }
+            let changes = random_changes(&mut rng, &server.catalog.clone(), &mut reference, &mut next_id);
+            let changes = if round < 20 || round % 4 == 0 { changes } else { vec![] };
+            if changes.is_empty() {
+                (reference.t, reference.u) = before;
+            }
+            let report = server.step(changes, &[]);
+            assert!(report.failed.is_empty(), "{:?}", report.failed);
+            let input = EpochInput {
+                epoch: Epoch(server.epoch),
+                now: EventTime(server.epoch as i64),
+                ..EpochInput::default()
+            };
+            waiting.retain(|(q, id, view)| {
+                assert!(!*view.revealed.lock());
+                let mut turns = (0..12).map(|_| {
+                    server.engine.finish_some(*id, &input, Some(std::time::Duration::ZERO)).unwrap()
+                });
+                let turn = turns.find_map(|turn| turn);
+                if let Some(report) = &turn {
+                    assert!(report.failed.is_empty(), "{q}: {:?}", report.failed);
+                    views.push((q, view.clone()));
+                }
+                turn.is_none()
+            });
+            for (sql, view) in &views {
+                let expected = reference.answer(&server.catalog, sql);
+                assert_eq!(view.contents(), expected, "{sql} with {workers} workers in round {round}");
+            }
+        }
+        assert_eq!(views.len(), queries.len(), "every hydration comes to its end");
+    }
+}
+
+#[test]
+fn views_filled_in_turns_of_one_batch_are_right_when_they_are_revealed() {
+    check_slow_hydrations(&[
+        "SELECT id, v FROM t WHERE v > 1",
+        "SELECT g, count(*), sum(v) FROM t GROUP BY g",
+        "SELECT t.id, u.w FROM t LEFT JOIN u ON t.v = u.k",
+        "SELECT v FROM t EXCEPT SELECT k FROM u",
+    ]);
+}
+
+#[test]
+fn a_hydration_given_up_half_way_leaves_nothing_behind() {
+    for workers in [1, 4] {
+        let mut server = Server::new(workers);
+        let t = schema_of(&server.catalog, "t");
+        let (id, view, _) = server.begin("SELECT g, count(*) FROM t GROUP BY g", Emit::OnUpdate);
+        let all: Vec<_> = (0..50).map(|i| ((Some(i), NAMES[i as usize % 5], Some(1), Some(1)), 1)).collect();
+        let relation = id_of(&server.catalog, "t");
+        server.engine.hydrate_slice(id, vec![(relation, vec![rows(&t, &all)])]).unwrap();
+        let input = EpochInput { epoch: Epoch(1), ..EpochInput::default() };
+        let turn = server.engine.finish_some(id, &input, Some(std::time::Duration::ZERO)).unwrap();
+        assert!(turn.is_none());
+        server.engine.drop(id);
+        assert!(!*view.revealed.lock());
+        let (_, again, _) = server.view("SELECT g, count(*) FROM t GROUP BY g");
+        server.step(vec![("t", vec![rows(&t, &all)])], &[]);
+        assert_eq!(again.contents().len(), 5);
     }
 }
 

@@ -381,16 +381,15 @@ fn fill(instance: &mut Instance, target: &Target, index: usize) -> Result<()> {
 fn take_away(instance: &mut Instance, target: &Target, index: usize, until: Option<Instant>) -> Result<bool> {
     let Target::View(view, _) = target else { return Ok(true) };
     while let Some(mut batch) = instance.taken.pop_front() {
-        if until.is_some_and(|u| Instant::now() >= u) {
-            instance.taken.push_front(batch);
-            return Ok(false);
-        }
         if batch.num_rows() > TARGET_ROWS {
             let rest = batch.slice(TARGET_ROWS, batch.num_rows() - TARGET_ROWS);
             instance.taken.push_front(rest);
             batch = batch.slice(0, TARGET_ROWS);
         }
         guarded(|| view.fill(index, &batch))?;
+        if !instance.taken.is_empty() && until.is_some_and(|u| Instant::now() >= u) {
+            return Ok(false);
+        }
     }
     Ok(true)
 }

@@ -9,5 +9,6 @@ pub mod eval_error;
 pub mod exact;
 pub mod scalar;
 mod shift;
+pub mod window;
 
 pub use scalar::ScalarExpr;

@@ -8,6 +8,7 @@
 pub mod distinct;
 pub mod join;
 pub mod map;
+pub mod over;
 pub mod reduce;
 mod rows;
 pub mod temporal;

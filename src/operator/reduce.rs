@@ -13,7 +13,7 @@ mod aggregate;
 mod big;
 mod bits;
 mod extreme;
-mod float;
+pub(super) mod float;
 pub mod groups;
 mod json;
 mod moments;

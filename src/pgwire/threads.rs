@@ -9,8 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::Result;
 
@@ -20,13 +19,21 @@ const STACK_BYTES: usize = 8 << 20;
 const MOST: usize = 64;
 
 struct Thread {
-    handle: Handle,
+    /// With one worker: it has nobody to wake, and what takes long can still be left to a further thread.
+    runtime: Option<Runtime>,
     sessions: Arc<AtomicUsize>,
-    /// Dropped: the thread ends, and what still runs there with it.
-    _running: oneshot::Sender<()>,
 }
 
-/// The session threads. They end when this is dropped.
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // Not waited for: this may be dropped where nobody may wait.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The session threads. They end when this is dropped, and what still runs there with them.
 pub(super) struct Threads(Vec<Thread>);
 
 impl Threads {
@@ -38,16 +45,13 @@ impl Threads {
     }
 
     fn start_one(number: usize) -> Result<Thread> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (running, ended) = oneshot::channel::<()>();
-        std::thread::Builder::new().name(format!("session-{number}")).stack_size(STACK_BYTES).spawn(
-            move || {
-                // An error is what is waited for: the sender was dropped.
-                let _ = runtime.block_on(ended);
-            },
-        )?;
-        Ok(Thread { handle, sessions: Arc::default(), _running: running })
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name(format!("session-{number}"))
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()?;
+        Ok(Thread { runtime: Some(runtime), sessions: Arc::default() })
     }
 
     /// The thread with the fewest sessions, with one more.
@@ -58,7 +62,8 @@ impl Threads {
             .min_by_key(|t| t.sessions.load(Ordering::Relaxed))
             .expect("there is at least one thread");
         least.sessions.fetch_add(1, Ordering::Relaxed);
-        (&least.handle, Place(least.sessions.clone()))
+        let runtime = least.runtime.as_ref().expect("a runtime is taken out only when it is dropped");
+        (runtime.handle(), Place(least.sessions.clone()))
     }
 }
 
@@ -86,13 +91,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_session_whose_statement_takes_long_does_not_hold_up_the_others() {
+        let threads = Threads(vec![Threads::start_one(0).unwrap()]);
+        let handle = threads.place().0;
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let long = handle.spawn(async move {
+            tokio::task::block_in_place(|| {
+                begun.send(()).unwrap();
+                wait.recv().unwrap();
+            });
+        });
+        has_begun.await.unwrap();
+        handle.spawn(async {}).await.unwrap();
+        go_on.send(()).unwrap();
+        long.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn tasks_run_on_the_thread_and_end_with_it() {
         let threads = Threads(vec![Threads::start_one(7).unwrap()]);
-        let (handle, _place) = threads.place();
+        let (handle, place) = threads.place();
         let name = handle.spawn(async { std::thread::current().name().map(str::to_string) }).await.unwrap();
         assert_eq!(name.as_deref(), Some("session-7"));
         let endless = handle.spawn(std::future::pending::<()>());
-        drop(_place);
+        drop(place);
         drop(threads);
         assert!(endless.await.unwrap_err().is_cancelled());
     }

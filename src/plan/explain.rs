@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use crate::expr::window::{LimitBy, OverLimit};
 use crate::plan::{Emit, NodeId, Op, Plan, PlanNode};
 
 /// The plan as a tree, with what is known of each node.
@@ -110,6 +111,37 @@ pub fn operation(plan: &Plan, node: &PlanNode) -> String {
                 format!("TopK partition={} order=[{}] limit={limit}", names(0, partition), order.join(", "));
             if *offset > 0 {
                 let _ = write!(line, " offset={offset}");
+            }
+            line
+        }
+        Op::Over { partition, order, calls, limit, closes, .. } => {
+            let order: Vec<String> = order
+                .iter()
+                .map(|o| {
+                    let direction = if o.options.descending { " desc" } else { "" };
+                    format!("{}{direction}", schema_of(0).field(o.column).name())
+                })
+                .collect();
+            let calls: Vec<&str> = calls.iter().map(|c| c.field.name().as_str()).collect();
+            let mut line = format!(
+                "Over partition={} order=[{}] calls=[{}]",
+                names(0, partition),
+                order.join(", "),
+                calls.join(", ")
+            );
+            if let Some(OverLimit { offset, limit, by }) = limit {
+                let by = match by {
+                    LimitBy::Rows => "",
+                    LimitBy::Ties => " with_ties",
+                    LimitBy::Groups => " groups",
+                };
+                let _ = write!(line, " limit={limit}{by}");
+                if *offset > 0 {
+                    let _ = write!(line, " offset={offset}");
+                }
+            }
+            if let Some(c) = closes {
+                let _ = write!(line, " closes_by={}", schema_of(0).field(*c).name());
             }
             line
         }

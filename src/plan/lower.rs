@@ -15,6 +15,7 @@ mod grouping;
 mod join;
 mod limit;
 mod temporal;
+mod window;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -20,6 +20,7 @@ use arrow::datatypes::SchemaRef;
 use crate::catalog::ObjectId;
 use crate::expr::ScalarExpr;
 use crate::expr::aggregate::AggregateCall;
+use crate::expr::window::{OverLimit, WindowCall};
 use crate::plan::facts::Facts;
 
 /// Index of a node in its [`Plan`].
@@ -171,6 +172,21 @@ pub enum Op {
         limit: u64,
         /// Append the row number (int8, from 1) as last column.
         row_number: bool,
+    },
+    /// Every row with the results of window calls over its partition, or the first rows of each partition with them.
+    Over {
+        /// Partition columns; none: one partition.
+        partition: Vec<usize>,
+        /// Order inside a partition; rows that agree are peers.
+        order: Vec<OrderColumn>,
+        /// Columns that break ties between peers, ascending; the other columns follow.
+        ties: Vec<usize>,
+        /// The calls; their results follow the columns of the input.
+        calls: Vec<WindowCall>,
+        /// Which rows of a partition are kept; `None`: all.
+        limit: Option<OverLimit>,
+        /// Column (a time) whose passing by the watermark lets a partition's state go.
+        closes: Option<usize>,
     },
     /// Rows while `lower <= now() < upper`: a temporal filter. Bounds are expressions of the row in µs (Timestamp).
     Temporal {

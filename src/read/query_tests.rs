@@ -265,7 +265,7 @@ fn lookups_find_keys_of_other_types_only_when_the_value_is_the_same() {
     let w = world(100, 1);
     let find = |keys: Vec<ScalarValue>| {
         let keys: Vec<_> = keys.into_iter().map(|k| vec![k]).collect();
-        let got = lookup(&w.relation, &[0], &keys, &[1, 0], Epoch(10)).unwrap();
+        let got = lookup(&w.relation, &[0], &keys, &[1, 0], Epoch(10)).unwrap().expect("few rows");
         assert_eq!(got.num_columns(), 2);
         let mut found = got.column(1).as_primitive::<Int64Type>().values().to_vec();
         found.sort_unstable();

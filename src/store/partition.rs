@@ -25,6 +25,8 @@ const MAX_CHUNK: usize = 32_768;
 /// Chunks of this many rows are left as they are: merging them further would copy every row once more, in an epoch
 /// that has to wait for it, and scans would gain little.
 const WHOLE_CHUNK: usize = 4096;
+/// The same for bytes: a copy of wide rows costs most by the fresh memory that it takes.
+const WHOLE_BYTES: usize = 256 * 1024;
 /// This many chunks of a size class become one of the next (so at most this many copies of a row per class).
 const FANOUT: usize = 8;
 /// Rows touched per stretch of the lock.
@@ -499,7 +501,11 @@ impl Partition {
             let run = {
                 let state = self.state.read();
                 let class = |rows: usize| rows.max(1).ilog2() / FANOUT.ilog2();
-                let mut rows = state.order.iter().rev().map(|id| state.held(*id).chunk.len());
+                // A whole chunk ends the run like one that is too long.
+                let mut rows = state.order.iter().rev().map(|id| {
+                    let chunk = &state.held(*id).chunk;
+                    if chunk.bytes() >= WHOLE_BYTES { usize::MAX >> 1 } else { chunk.len() }
+                });
                 let Some(last) = rows.next().filter(|last| *last < WHOLE_CHUNK) else { return Ok(()) };
                 let (mut run, mut total) = (1, last);
                 for rows in rows.take_while(|rows| class(*rows) <= class(last)) {

@@ -408,3 +408,91 @@ fn chunks_of_some_thousand_rows_are_not_merged_again() {
     }
     assert!(r.chunk_count() < 20 + 30, "{}", r.chunk_count());
 }
+
+#[test]
+fn an_index_built_while_others_write_and_compact_finds_what_every_reader_sees() {
+    for seed in 0..30 {
+        let r = Arc::new(Relation::new("t", schema(), if seed % 2 == 0 { vec![0] } else { vec![] }, 1));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut model = Model::new();
+        let mut epoch = Epoch(1);
+        for _ in 0..rng.random_range(1..60) {
+            r.apply(0, epoch, &random_delta(&mut rng, &mut model, seed % 2 == 0)).unwrap();
+            epoch = Epoch(epoch.0 + 1);
+        }
+        let builder = {
+            let r = r.clone();
+            std::thread::spawn(move || r.create_index(vec![1]).unwrap())
+        };
+        let mut kept = Vec::new();
+        for n in 0..rng.random_range(20..120) {
+            r.apply(0, epoch, &random_delta(&mut rng, &mut model, seed % 2 == 0)).unwrap();
+            kept.push((epoch, model.clone()));
+            if n % 5 == 4 {
+                // Readers look back three epochs.
+                r.compact(Epoch(epoch.0 - 3)).unwrap();
+                kept.drain(..kept.len() - 3);
+            }
+            epoch = Epoch(epoch.0 + 1);
+        }
+        builder.join().unwrap();
+        for (epoch, model) in kept.iter().rev().take(3) {
+            for v in ["a", "b", "c"] {
+                let wanted: Model = model
+                    .iter()
+                    .filter(|(r, _)| r.1.as_deref() == Some(v))
+                    .map(|(r, n)| (r.clone(), *n))
+                    .collect();
+                let keys: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec![v]))];
+                let got = r.lookup(&[1], &keys, *epoch).unwrap();
+                assert_eq!(counted(&[got]), wanted, "seed {seed} epoch {epoch} value {v}");
+                let few = r.lookup_few(&[1], &keys, *epoch, None, 1).unwrap();
+                assert_eq!(few.is_none(), wanted.values().sum::<i64>() > 1);
+            }
+        }
+        // What is written afterwards goes to the index, too.
+        r.apply(0, epoch, &delta(&[(row(1000, "new"), 1)])).unwrap();
+        let keys: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec!["new"]))];
+        assert_eq!(r.lookup(&[1], &keys, epoch).unwrap().num_rows(), 1);
+        r.drop_index(&[1]);
+        assert!(r.lookup(&[1], &keys, epoch).is_err());
+    }
+}
+
+#[test]
+fn the_changes_between_two_epochs_lead_from_one_state_to_the_other() {
+    for seed in 0..20 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let r = Relation::new("t", schema(), vec![], 2);
+        let mut model = Model::new();
+        let mut states = vec![(Epoch(1), model.clone())];
+        for epoch in 2..40 {
+            r.apply(0, Epoch(epoch), &random_delta(&mut rng, &mut model, false)).unwrap();
+            states.push((Epoch(epoch), model.clone()));
+            if epoch % 10 == 0 {
+                r.compact(Epoch(5)).unwrap();
+            }
+        }
+        let (from, mut state) = states[6].clone();
+        let mut changes = r.changes(from, Epoch(39)).unwrap().into_iter().peekable();
+        for (epoch, wanted) in &states[7..] {
+            if let Some((_, change)) = changes.next_if(|(e, _)| e == epoch) {
+                let weights = change.weights_or_ones();
+                let (k, v) = (
+                    change.columns()[0].as_primitive::<Int64Type>().clone(),
+                    change.columns()[1].as_string::<i32>().clone(),
+                );
+                for i in 0..change.num_rows() {
+                    let row = (k.value(i), (!v.is_null(i)).then(|| v.value(i).to_string()));
+                    let n = state.entry(row.clone()).or_default();
+                    *n += weights.value(i);
+                    if *n == 0 {
+                        state.remove(&row);
+                    }
+                }
+            }
+            assert_eq!(&state, wanted, "seed {seed} epoch {epoch}");
+        }
+        assert!(changes.next().is_none());
+    }
+}

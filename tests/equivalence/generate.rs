@@ -287,9 +287,67 @@ impl Generator {
             let expr = if expr.contains('.') { expr } else { format!("({expr})::{}", ty.sql()) };
             out.items.push(Item { expr, filter: None, name, ty });
         }
+        if types.is_none() && self.chance(25) {
+            let item = self.window(&scope);
+            out.items.push(item);
+        }
         out.distinct = self.chance(20);
         let size = if out.distinct { size.min(60) } else { size };
         (out, size)
+    }
+
+    /// A window function. Where ties would show, all columns are in its ORDER BY: equal rows are interchangeable.
+    fn window(&mut self, scope: &[Reach]) -> Item {
+        let exact: Vec<Reach> = scope.iter().filter(|r| r.ty != Ty::Average).cloned().collect();
+        let pick = |g: &mut Self| exact.choose(&mut g.rng).expect("a key or a text").clone();
+        let direction =
+            |g: &mut Self| ["", " DESC", " NULLS FIRST", " DESC NULLS LAST"][g.rng.random_range(0..4)];
+        let partition = match self.chance(60) {
+            true => format!("PARTITION BY {} ", pick(self).text),
+            false => String::new(),
+        };
+        let key = pick(self);
+        let first = format!("{}{}", key.text, direction(self));
+        let all: Vec<String> = exact.iter().filter(|r| r.text != key.text).map(|r| r.text.clone()).collect();
+        let total = [vec![first.clone()], all].concat().join(", ");
+        let whole = exact.len() == scope.len();
+        let frame = |g: &mut Self, units: &[&str]| -> String {
+            let start = ["UNBOUNDED PRECEDING", "2 PRECEDING", "CURRENT ROW"][g.rng.random_range(0..3)];
+            let end = ["CURRENT ROW", "1 FOLLOWING", "UNBOUNDED FOLLOWING"][g.rng.random_range(0..3)];
+            let exclude = ["", "", "", " EXCLUDE TIES", " EXCLUDE CURRENT ROW"][g.rng.random_range(0..5)];
+            format!(" {} BETWEEN {start} AND {end}{exclude}", units[g.rng.random_range(0..units.len())])
+        };
+        let number = matches!(key.ty, Ty::Int | Ty::Big | Ty::Num);
+        let value = pick(self);
+        let (call, order, ty) = match self.rng.random_range(0..if whole { 9 } else { 5 }) {
+            0 => ("rank()".to_string(), first, Ty::Big),
+            1 => ("dense_rank()".to_string(), first, Ty::Big),
+            2 => (format!("count({})", value.text), first + &frame(self, &["GROUPS"]), Ty::Big),
+            3 => {
+                let units: &[&str] = if number { &["RANGE", "GROUPS"] } else { &["GROUPS"] };
+                ("count(*)".to_string(), first + &frame(self, units), Ty::Big)
+            }
+            4 if value.ty != Ty::Bool => {
+                let name = ["min", "max"][self.rng.random_range(0..2)];
+                (format!("{name}({})", value.text), first + &frame(self, &["GROUPS"]), value.ty)
+            }
+            4 => ("rank()".to_string(), first, Ty::Big),
+            5 => ("row_number()".to_string(), total, Ty::Big),
+            6 => {
+                let name = ["lag", "lead"][self.rng.random_range(0..2)];
+                (format!("{name}({}, {})", value.text, self.rng.random_range(1..3)), total, value.ty)
+            }
+            7 => {
+                let name = ["first_value", "last_value"][self.rng.random_range(0..2)];
+                (format!("{name}({})", value.text), total + &frame(self, &["ROWS", "GROUPS"]), value.ty)
+            }
+            _ => {
+                let int = exact.iter().find(|r| r.ty == Ty::Int).map_or("1".to_string(), |r| r.text.clone());
+                (format!("sum({int})"), total + &frame(self, &["ROWS"]), Ty::Big)
+            }
+        };
+        let name = self.name("w");
+        Item { expr: format!("{call} OVER ({partition}ORDER BY {order})"), filter: None, name, ty }
     }
 
     fn aggregate(&mut self, out: &mut Select, scope: &[Reach], types: Option<&[Ty]>) {

@@ -75,7 +75,10 @@ impl Raw {
                 Ok(0) => return true,
                 Ok(_) => {}
                 Err(e) => {
-                    return !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+                    return !matches!(
+                        e.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    );
                 }
             }
         }

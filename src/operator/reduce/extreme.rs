@@ -209,7 +209,7 @@ pub struct Sets<V> {
 
 impl<V> Default for Sets<V> {
     fn default() -> Self {
-        Sets { sets: Slab::default(), negative: HashMap::new() }
+        Sets { bytes: 0, sets: Slab::default(), negative: HashMap::new() }
     }
 }
 
@@ -236,13 +236,13 @@ impl<V: Value> Sets<V> {
 
     /// Forgets a slot.
     pub fn clear(&mut self, slot: u32) {
-        *self.sets.get_mut(slot) = Multiset::Empty;
+        self.bytes -= std::mem::take(self.sets.get_mut(slot)).bytes();
         self.negative.remove(&slot);
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.sets.bytes() + (0..self.sets.len() as u32).map(|s| self.sets.get(s).bytes()).sum::<usize>()
+        self.sets.bytes() + self.bytes
     }
 
     /// Adds to the count of a value of a slot.

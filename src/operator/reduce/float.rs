@@ -218,6 +218,73 @@ impl FloatSums {
     }
 }
 
+/// One exact sum by itself, for those who hold few sums and merge them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExactSum {
+    words: [u64; WIDE_WORDS],
+    special: Special,
+}
+
+impl Default for ExactSum {
+    fn default() -> ExactSum {
+        ExactSum { words: [0; WIDE_WORDS], special: Special::default() }
+    }
+}
+
+impl ExactSum {
+    /// Adds a value `weight` times; the weight is less than 2^53.
+    pub fn add(&mut self, x: f64, weight: i64) {
+        if !x.is_finite() {
+            let count = match x {
+                x if x.is_nan() => &mut self.special.nan,
+                x if x > 0.0 => &mut self.special.plus,
+                _ => &mut self.special.minus,
+            };
+            *count = count.saturating_add(weight);
+            return;
+        }
+        let (mantissa, exponent) = decompose(x);
+        let mantissa = if weight < 0 { -mantissa } else { mantissa };
+        let (mut rest, mut shift) = (weight.unsigned_abs(), (exponent - WIDE_LOW) as u32);
+        while rest != 0 && mantissa != 0 {
+            let digit = (rest & ((1 << DIGIT_BITS) - 1)) as i64;
+            if digit != 0 {
+                add_shifted(&mut self.words, mantissa * digit, shift);
+            }
+            rest >>= DIGIT_BITS;
+            shift += DIGIT_BITS as u32;
+        }
+    }
+
+    /// Adds another sum.
+    pub fn merge(&mut self, other: &ExactSum) {
+        let mut carry = false;
+        for (word, add) in self.words.iter_mut().zip(other.words) {
+            let (a, c1) = word.overflowing_add(add);
+            let (b, c2) = a.overflowing_add(u64::from(carry));
+            (*word, carry) = (b, c1 || c2);
+        }
+        self.special.nan = self.special.nan.saturating_add(other.special.nan);
+        self.special.plus = self.special.plus.saturating_add(other.special.plus);
+        self.special.minus = self.special.minus.saturating_add(other.special.minus);
+    }
+
+    /// The sum, rounded once.
+    pub fn value(&self) -> f64 {
+        match (self.special.nan != 0, self.special.plus > 0, self.special.minus > 0) {
+            (true, _, _) | (_, true, true) => f64::NAN,
+            (_, true, _) => f64::INFINITY,
+            (_, _, true) => f64::NEG_INFINITY,
+            _ => round(&self.words, WIDE_LOW),
+        }
+    }
+
+    /// Whether there are values that are not finite, so that an infinite sum is no overflow.
+    pub fn is_special(&self) -> bool {
+        self.special != Special::default()
+    }
+}
+
 /// Adds the window, whose lowest bit is `WINDOW_LOW`, to a wide sum.
 fn add_window(wide: &mut [u64; WIDE_WORDS], window: &[u64; 4]) {
     for (i, word) in window.iter().enumerate() {
@@ -311,6 +378,29 @@ mod tests {
         assert_eq!(sum_of(&[5e-324, 5e-324, -5e-324]), 5e-324);
         assert_eq!(sum_of(&[-2.5, -1e-200, 1e-200]), -2.5);
         assert!(sum_of(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
+    }
+
+    #[test]
+    fn a_sum_by_itself_is_that_of_many() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+        for _ in 0..500 {
+            let values: Vec<f64> = (0..6)
+                .map(|_| {
+                    if rng.random_bool(0.5) {
+                        rng.random_range(-1e9..1e9)
+                    } else {
+                        f64::from_bits(rng.random())
+                    }
+                })
+                .collect();
+            let (mut a, mut b) = (ExactSum::default(), ExactSum::default());
+            values[..3].iter().for_each(|v| a.add(*v, 1));
+            values[3..].iter().for_each(|v| b.add(*v, 1));
+            b.add(2.5, 5000);
+            b.add(2.5, -5000);
+            a.merge(&b);
+            assert_eq!(a.value().to_bits(), sum_of(&values).to_bits(), "{values:?}");
+        }
     }
 
     #[test]

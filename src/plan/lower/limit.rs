@@ -1,18 +1,18 @@
 //! The first rows of an order: LIMIT, DISTINCT ON and the `row_number() … <= n` of a subquery become TopK.
 //!
-//! Boundary: only shapes whose result is a function of each partition's rows; other window functions are refused.
+//! Boundary: only first rows; other window functions are [`super::window`]'s.
 
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
+use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::{
-    BinaryExpr, DistinctOn, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType, Window,
+    BinaryExpr, DistinctOn, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType,
 };
 
-use super::expression::{ExprList, cast_to, columns_of, strip};
+use super::expression::{ExprList, columns_of, strip};
 use super::{Lowering, Request, column_named, column_of, unique_schema};
 use crate::error::{Error, Result};
 use crate::plan::{NodeId, Op, OrderColumn};
@@ -99,64 +99,13 @@ impl Lowering<'_> {
         self.finish(node, &all, &on.schema, request)
     }
 
-    /// A window node: `row_number()` under a condition that bounds it from above.
-    pub(super) fn window(&mut self, window: &Window, request: Request) -> Result<NodeId> {
-        let input = window.input.schema();
-        let width = input.fields().len();
-        let [expr] = window.window_expr.as_slice() else {
-            return Err(Error::unsupported(
-                "several window functions in one query are not supported in a materialized view",
-            ));
-        };
-        let Expr::WindowFunction(function) = strip(expr) else {
-            return Err(Error::internal(format!("window expression {expr} is not a function call")));
-        };
-        let (mut limit, mut rest) = (None, Vec::new());
-        for predicate in &request.predicates {
-            match upper_bound(predicate, &window.schema, width)? {
-                Some((n, exact)) => {
-                    limit = Some(limit.map_or(n, |old: u64| old.min(n)));
-                    if !exact {
-                        rest.push(predicate.clone());
-                    }
-                }
-                None => rest.push(predicate.clone()),
-            }
-        }
-        let limit = check_ranking(&function, limit)?;
-        let request = Request { predicates: rest, ..request };
-        let needed = request.needed(&window.schema)?;
-        let row_number = needed.contains(&width);
-        let mut list = ExprList::default();
-        for c in needed.iter().filter(|c| **c < width) {
-            list.add(column_of(input, *c), input)?;
-        }
-        let kept = list.exprs.len();
-        let params = &function.params;
-        let spec = Ranking {
-            partition: &params.partition_by,
-            order: &params.order_by,
-            offset: 0,
-            limit,
-            row_number,
-        };
-        let node = self.ranked(&window.input, list, spec)?;
-        let schema = self.nodes[node].schema.clone();
-        let mut exprs: Vec<Expr> = (0..kept).map(|i| column_named(&schema, i)).collect();
-        let mut fields: Vec<_> = schema.fields()[..kept].to_vec();
-        if row_number {
-            // The number is int8 here; DataFusion's plan may call it unsigned.
-            let number = schema.fields().len() - 1;
-            let wanted = window.schema.field(width);
-            exprs.push(cast_to(column_named(&schema, number), &DataType::Int64, wanted.data_type()));
-            fields.push(wanted.clone());
-        }
-        let node = self.map(node, vec![], exprs, fields)?;
-        self.finish(node, &needed, &window.schema, request)
-    }
-
     /// TopK over `plan` with at least the columns of `list` first; the row number, if asked for, comes last.
-    fn ranked(&mut self, plan: &LogicalPlan, mut list: ExprList, ranking: Ranking<'_>) -> Result<NodeId> {
+    pub(super) fn ranked(
+        &mut self,
+        plan: &LogicalPlan,
+        mut list: ExprList,
+        ranking: Ranking<'_>,
+    ) -> Result<NodeId> {
         let schema = plan.schema();
         let mut partition = Vec::new();
         for e in ranking.partition {
@@ -212,35 +161,20 @@ impl Lowering<'_> {
 }
 
 /// What a TopK ranks by.
-struct Ranking<'a> {
-    partition: &'a [Expr],
-    order: &'a [SortExpr],
-    offset: u64,
-    limit: u64,
-    row_number: bool,
+pub(super) struct Ranking<'a> {
+    pub(super) partition: &'a [Expr],
+    pub(super) order: &'a [SortExpr],
+    pub(super) offset: u64,
+    pub(super) limit: u64,
+    pub(super) row_number: bool,
 }
 
-/// Refuses all window functions but a bounded row_number().
-fn check_ranking(function: &WindowFunction, limit: Option<u64>) -> Result<u64> {
-    let name = function.fun.name();
-    let hint = "Supported is row_number() in a subquery with a filter row_number <= n directly above it.";
-    if name != "row_number" {
-        return Err(Error::unsupported(format!(
-            "window function {name}() is not supported in a materialized view"
-        ))
-        .with_hint(hint));
-    }
-    if function.params.filter.is_some() {
-        return Err(Error::unsupported("FILTER of row_number() is not supported in a materialized view"));
-    }
-    limit.ok_or_else(|| {
-        Error::unsupported("row_number() without an upper bound is not supported in a materialized view")
-            .with_hint(hint)
-    })
-}
-
-/// `(n, exact)` if `predicate` implies `row_number <= n`; exact: and nothing else.
-fn upper_bound(predicate: &Expr, schema: &Arc<DFSchema>, column: usize) -> Result<Option<(u64, bool)>> {
+/// `(n, exact)` if `predicate` implies `column <= n`, of integers; exact: and nothing else.
+pub(super) fn upper_bound(
+    predicate: &Expr,
+    schema: &Arc<DFSchema>,
+    column: usize,
+) -> Result<Option<(u64, bool)>> {
     if columns_of(predicate, schema)? != [column] {
         return Ok(None);
     }

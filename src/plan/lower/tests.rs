@@ -91,21 +91,6 @@ fn in_with_a_subquery_is_a_join_with_distinct_keys() {
 }
 
 #[test]
-fn row_number_under_an_upper_bound_is_top_k() {
-    let q = |cond: &str| {
-        format!(
-            "SELECT id, g FROM (SELECT *, row_number() OVER (PARTITION BY g ORDER BY v DESC) AS rn FROM t) q WHERE {cond}"
-        )
-    };
-    for (cond, limit) in [("rn <= 3", 3), ("rn < 3", 2), ("rn = 1", 1), ("3 >= rn", 3)] {
-        let text = lines(&q(cond)).join("\n");
-        assert!(text.contains(&format!("TopK partition=[g] order=[v desc] limit={limit}")), "{cond}: {text}");
-    }
-    refusal(&q("rn >= 3"), Emit::OnUpdate);
-    refusal("SELECT id, rank() OVER (ORDER BY v) FROM t", Emit::OnUpdate);
-}
-
-#[test]
 fn order_by_with_limit_is_top_k_and_order_by_alone_is_nothing() {
     let text = lines("SELECT g FROM t ORDER BY v LIMIT 5 OFFSET 2").join("\n");
     assert!(text.contains("TopK partition=[] order=[v] limit=5 offset=2"), "{text}");

@@ -164,8 +164,17 @@ impl Auditor {
         }
         if let Some(fetch) = fetch {
             let Fetch { with_ties, percent, quantity } = fetch;
-            refuse_if(*with_ties, "WITH TIES", "Compare with rank() in a subquery.")?;
             refuse_if(*percent, "FETCH … PERCENT", "")?;
+            let limited = matches!(
+                limit_clause,
+                Some(LimitClause::LimitOffset { limit: Some(_), .. } | LimitClause::OffsetCommaLimit { .. })
+            );
+            if *with_ties && !limited {
+                // The binder makes a condition on rank() of it.
+                let plain = matches!(body.as_ref(), SetExpr::Select(s) if s.distinct.is_none());
+                refuse_if(!plain, "WITH TIES after DISTINCT or UNION", "Put the query into a subquery.")?;
+                return self.exprs(quantity);
+            }
             // The parser has made a plain FETCH a LIMIT, unless there was one.
             let _ = quantity;
             return Err(Refusal::from(Error::new(ErrorKind::Syntax, "multiple LIMIT clauses not allowed")));

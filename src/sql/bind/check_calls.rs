@@ -12,8 +12,9 @@ use super::checks::refuse;
 use super::prepare::fold;
 use super::provider;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expr::window::WindowKind;
 use crate::sql::functions::aggregates::ORDERED_SET;
-use crate::sql::functions::windows::window_function;
+use crate::sql::functions::windows::PREFIX;
 
 /// Ordered-set aggregates that may be called without WITHIN GROUP all the same.
 const ALSO_PLAIN: &[&str] = &["approx_percentile"];
@@ -32,7 +33,7 @@ pub fn call(f: &Function) -> Result<()> {
         args = &list.args;
     }
     if !provider::is_aggregate(&name) {
-        if f.over.is_some() || window_function(&name).is_some() {
+        if f.over.is_some() || name.starts_with(PREFIX) || WindowKind::of_name(&name).is_some() {
             return Ok(());
         }
         let clauses = [

@@ -179,6 +179,11 @@ pub fn refuse(expr: &Expr, place: &str, aggregates: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether a window function is called in an expression, outside of its subqueries.
+pub fn has_window(expr: &Expr) -> bool {
+    calls(expr).window
+}
+
 /// What an expression contains outside of its subqueries.
 #[derive(Default)]
 struct Calls {

@@ -14,7 +14,7 @@ use crate::catalog::object::FunctionSpec;
 use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::registry;
-use crate::sql::functions::windows::window_function;
+use crate::sql::functions::windows;
 use crate::sql::types::data_type_of;
 use crate::types::PgType;
 
@@ -102,7 +102,7 @@ impl Inliner<'_> {
         match parts.as_slice() {
             [name] => {
                 let builtin =
-                    registry::exists(name) || provider::is_aggregate(name) || window_function(name).is_some();
+                    registry::exists(name) || provider::is_aggregate(name) || windows::symbol(name).is_some();
                 if builtin {
                     return None;
                 }

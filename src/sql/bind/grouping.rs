@@ -118,7 +118,7 @@ fn splits(a: &Aggregate, f: &AggregateFunction) -> DfResult<bool> {
         return Ok(false);
     }
     let t = f.params.args.first().map(|x| x.get_type(a.input.schema())).transpose()?;
-    Ok(matches!(t, Some(DataType::Decimal128(..) | DataType::Interval(_))))
+    Ok(matches!(t, Some(DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Interval(_))))
 }
 
 /// An average as quotient of columns of the node below, which are added to `aggregates`.

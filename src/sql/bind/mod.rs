@@ -25,6 +25,8 @@ mod sequences;
 mod shape;
 mod tvf;
 mod using;
+mod window;
+mod window_syntax;
 
 use std::sync::Arc;
 

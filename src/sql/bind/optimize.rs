@@ -81,6 +81,8 @@ fn unsettled(expr: &Expr, schema: &DFSchema) -> bool {
         Expr::InList(list) => !equal(&mut std::iter::once(list.expr.as_ref()).chain(&list.list)),
         Expr::Like(like) => !equal(&mut [like.expr.as_ref(), like.pattern.as_ref()].into_iter()),
         Expr::ScalarFunction(f) => !f.func.inner().is::<Native>(),
+        // The binder has settled them; their arguments are looked at by themselves.
+        Expr::WindowFunction(_) => false,
         Expr::Literal(..)
         | Expr::Column(_)
         | Expr::OuterReferenceColumn(..)

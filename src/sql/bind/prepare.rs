@@ -16,7 +16,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::{check_calls, checks, shape};
+use super::{check_calls, checks, shape, window_syntax};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Separates a name from the number that makes it unique.
@@ -185,7 +185,9 @@ impl VisitorMut for Preparer {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         shape::balance_unions(&mut query.body);
-        as_flow(checks::query(query))
+        let windows =
+            window_syntax::with_ties(query).and_then(|()| window_syntax::name_windows_of_order(query));
+        as_flow(windows.and_then(|()| checks::query(query)))
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
@@ -198,7 +200,7 @@ impl VisitorMut for Preparer {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        let checked = checks::select(select);
+        let checked = window_syntax::name_windows(select).and_then(|()| checks::select(select));
         name_items(&mut select.projection, false);
         as_flow(checked)
     }
@@ -281,7 +283,7 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
         }
         Expr::Function(f) if f.name.0.len() == 1 => {
             unwrap_regclass(f);
-            return Ok(None);
+            return window_syntax::rewrite(f);
         }
         Expr::Function(f) if f.name.0.len() == 2 => {
             let schema = f.name.0[0].as_ident().map(fold).unwrap_or_default();
@@ -293,8 +295,9 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             }
             f.name.0.remove(0);
             unwrap_regclass(f);
-            return Ok(None);
+            return window_syntax::rewrite(f);
         }
+        Expr::Function(f) => return window_syntax::rewrite(f),
         _ => return Ok(None),
     }))
 }

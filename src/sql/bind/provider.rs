@@ -24,8 +24,7 @@ use super::{BindContext, prepare, tvf, using};
 use crate::catalog::object::Seen;
 use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::functions::windows::window_function;
-use crate::sql::functions::{DfResult, Symbol, aggregates, df_error};
+use crate::sql::functions::{DfResult, Symbol, aggregates, df_error, windows};
 
 /// The schema under which a table's own number names all of its columns, also those that have been dropped.
 pub const PHYSICAL: &str = "\u{1}physical";
@@ -311,7 +310,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let other = is_aggregate(name) || window_function(name).is_some();
+        let other = is_aggregate(name) || name.starts_with(windows::PREFIX);
         (!other).then(|| Symbol::udf(name))
     }
 
@@ -324,7 +323,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        window_function(name)
+        windows::symbol(name)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {

@@ -60,6 +60,8 @@ pub struct Resolver<'a> {
     pub uses_now: bool,
     /// Schemas of the queries around the current subquery.
     pub(super) outer: Vec<DFSchemaRef>,
+    /// Columns that break ties in the windows being settled.
+    pub(super) ties: Vec<Expr>,
     /// Schemas of the expressions being settled, the innermost last.
     pub(super) scope: Vec<DFSchema>,
 }
@@ -72,6 +74,7 @@ impl<'a> Resolver<'a> {
             params: context.param_types.clone(),
             uses_now: false,
             outer: Vec::new(),
+            ties: Vec::new(),
             scope: Vec::new(),
         }
     }

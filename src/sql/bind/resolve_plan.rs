@@ -8,16 +8,12 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionDefinition};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable, Limit, LogicalPlan, Projection, Union, Values, Window,
-};
+use datafusion::logical_expr::{Distinct, Expr, Limit, LogicalPlan, Projection, Union, Values};
 
 use super::provider::aggregate;
 use super::resolve::{Operand, Resolver, to_arrow};
-use super::resolve_aggregate::Call;
 use crate::error::{Error, ErrorKind};
 use crate::sql::functions::cast::CastContext;
 use crate::sql::functions::{DfResult, VALUES_ITEM, df_error, operators};
@@ -31,7 +27,10 @@ impl Resolver<'_> {
 
     fn plan_inner(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
         use datafusion::common::tree_node::TreeNode;
-        let plan = flat_union(plan);
+        let plan = match flat_union(plan) {
+            LogicalPlan::Window(w) => super::window::by_order(w)?,
+            plan => plan,
+        };
         let plan = plan.map_children(|child| Ok(Transformed::yes(self.plan(child)?)))?.data;
         match plan {
             LogicalPlan::Limit(limit) => self.limit(limit),
@@ -41,6 +40,9 @@ impl Resolver<'_> {
             plan => {
                 let schema = merge_schema(&plan.inputs());
                 let names = NamePreserver::new(&plan);
+                if let LogicalPlan::Window(w) = &plan {
+                    self.ties = Self::tie_columns(&w.input);
+                }
                 let plan = plan
                     .map_expressions(|e| {
                         if let Expr::GroupingSet(set) = e {
@@ -65,7 +67,7 @@ impl Resolver<'_> {
                 };
                 let plan = match plan {
                     LogicalPlan::Aggregate(a) => return self.aggregate_plan(a),
-                    LogicalPlan::Window(w) => return split_window_averages(w),
+                    LogicalPlan::Window(w) => return super::window::split_averages(w),
                     plan => plan,
                 };
                 plan.recompute_schema()
@@ -76,7 +78,9 @@ impl Resolver<'_> {
     /// A subquery in an expression over `schema`.
     pub(super) fn subquery(&mut self, plan: LogicalPlan, schema: &DFSchema) -> DfResult<LogicalPlan> {
         self.outer.push(Arc::new(schema.clone()));
+        let ties = std::mem::take(&mut self.ties);
         let plan = self.plan(plan);
+        self.ties = ties;
         self.outer.pop();
         plan
     }
@@ -182,26 +186,6 @@ impl Resolver<'_> {
             plan => Ok(plan),
         }
     }
-
-    /// A window call, its arguments typed like those of the aggregate or as DataFusion wants them.
-    pub(super) fn window(&mut self, mut f: WindowFunction, schema: &DFSchema) -> DfResult<Expr> {
-        if let WindowFunctionDefinition::AggregateUDF(udf) = &f.fun {
-            let call = Call {
-                name: udf.name().to_string(),
-                args: std::mem::take(&mut f.params.args),
-                distinct: f.params.distinct,
-                order_by: vec![],
-                ignore_nulls: false,
-            };
-            let settled = self.settle_aggregate(call, schema)?;
-            f.params.args = settled.args;
-            f.params.distinct = settled.distinct;
-            f.fun = WindowFunctionDefinition::AggregateUDF(settled.func);
-        }
-        f.params.filter =
-            f.params.filter.map(|e| self.boolean(*e, schema, "FILTER").map(Box::new)).transpose()?;
-        Ok(Expr::from(f))
-    }
 }
 
 /// A chain of UNION as one union of many inputs, whose types are settled together.
@@ -283,7 +267,7 @@ pub(super) fn values_plan(values: Vec<Vec<Expr>>, fields: Vec<Field>) -> DfResul
     Ok(LogicalPlan::Values(Values { schema: Arc::new(schema), values }))
 }
 
-fn unaliased(e: &Expr) -> &Expr {
+pub(super) fn unaliased(e: &Expr) -> &Expr {
     match e {
         Expr::Alias(a) => unaliased(&a.expr),
         e => e,
@@ -291,53 +275,11 @@ fn unaliased(e: &Expr) -> &Expr {
 }
 
 /// `sum / count`, of two columns of the node below.
-fn quotient(sum: &str, count: &str) -> Expr {
+pub(super) fn quotient(sum: &str, count: &str) -> Expr {
     let of = |name: &str| Expr::Column(Column::new_unqualified(name));
     operators::numeric_average(of(sum), to_arrow(of(count), &DataType::Decimal128(19, 0)))
 }
 
-fn known_aggregate(name: &str) -> DfResult<Arc<datafusion::logical_expr::AggregateUDF>> {
+pub(super) fn known_aggregate(name: &str) -> DfResult<Arc<datafusion::logical_expr::AggregateUDF>> {
     aggregate(name).ok_or_else(|| df_error(Error::internal(format!("aggregate {name} is missing"))))
-}
-
-/// Averages of exact numbers over windows become sums and counts with the division above, so that they stay exact.
-fn split_window_averages(w: Window) -> DfResult<LogicalPlan> {
-    let input_schema = w.input.schema().clone();
-    let exact = |e: &Expr| match unaliased(e) {
-        Expr::WindowFunction(f) => {
-            matches!(&f.fun, WindowFunctionDefinition::AggregateUDF(u) if u.name() == "avg")
-                && matches!(
-                    f.params.args.first().map(|x| x.get_type(&input_schema)),
-                    Some(Ok(DataType::Decimal128(..) | DataType::Decimal256(..)))
-                )
-        }
-        _ => false,
-    };
-    if !w.window_expr.iter().any(exact) {
-        return Ok(LogicalPlan::Window(Window::try_new(w.window_expr, w.input)?));
-    }
-    let mut calls = Vec::new();
-    let mut outputs: Vec<Expr> = input_schema.columns().into_iter().map(Expr::Column).collect();
-    for e in w.window_expr {
-        let name = e.schema_name().to_string();
-        match unaliased(&e) {
-            Expr::WindowFunction(f) if exact(&e) => {
-                let (sum, count) = (format!("sum of {name}"), format!("count of {name}"));
-                let part = |n: &str, alias: &str| -> DfResult<Expr> {
-                    let mut call = f.as_ref().clone();
-                    call.fun = WindowFunctionDefinition::AggregateUDF(known_aggregate(n)?);
-                    Ok(Expr::from(call).alias(alias))
-                };
-                calls.push(part("sum", &sum)?);
-                calls.push(part("count", &count)?);
-                outputs.push(quotient(&sum, &count).alias(name));
-            }
-            _ => {
-                outputs.push(Expr::Column(Column::new_unqualified(&name)));
-                calls.push(e);
-            }
-        }
-    }
-    let window = LogicalPlan::Window(Window::try_new(calls, w.input)?);
-    Ok(LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(window))?))
 }

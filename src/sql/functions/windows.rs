@@ -1,90 +1,78 @@
-//! Window functions that count rows: int8, as PostgreSQL has them.
+//! Window functions while DataFusion's planner runs, and the length of intervals, by which they are ordered.
 //!
-//! Boundary: only the functions whose result type differs from DataFusion's.
+//! Boundary: placeholders only; the binder puts bound calls in their place.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array};
-use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::ScalarValue;
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNanoType};
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
-use datafusion::logical_expr::{PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, PartitionEvaluator, ScalarFunctionArgs, Signature, Volatility, WindowUDF,
+    WindowUDFImpl,
+};
 
-use super::DfResult;
+use super::{DfResult, as_arrays, df_error, from_array, native};
+use crate::error::Error;
+use crate::expr::window::{span_micros, span_type};
 
-/// row_number, rank or dense_rank.
+/// What the name of a placeholder begins with; the function's follows.
+pub const PREFIX: &str = "freshet_over_";
+
+/// A window call whose arguments have no final types yet.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Ranking {
-    name: &'static str,
+struct WindowSymbol {
+    name: String,
     signature: Signature,
 }
 
-/// The window function of this name.
-pub fn window_function(name: &str) -> Option<Arc<WindowUDF>> {
-    use datafusion::functions_window as w;
-    let ranking = |name| {
-        Arc::new(WindowUDF::from(Ranking { name, signature: Signature::nullary(Volatility::Immutable) }))
-    };
-    Some(match name {
-        "row_number" => ranking("row_number"),
-        "rank" => ranking("rank"),
-        "dense_rank" => ranking("dense_rank"),
-        "percent_rank" => w::rank::percent_rank_udwf(),
-        "cume_dist" => w::cume_dist::cume_dist_udwf(),
-        "ntile" => w::ntile::ntile_udwf(),
-        "lag" => w::lead_lag::lag_udwf(),
-        "lead" => w::lead_lag::lead_udwf(),
-        "first_value" => w::nth_value::first_value_udwf(),
-        "last_value" => w::nth_value::last_value_udwf(),
-        "nth_value" => w::nth_value::nth_value_udwf(),
-        _ => return None,
+/// The placeholder of this name, if it is one.
+pub fn symbol(name: &str) -> Option<Arc<WindowUDF>> {
+    name.starts_with(PREFIX).then(|| {
+        Arc::new(WindowUDF::from(WindowSymbol {
+            name: name.to_string(),
+            signature: Signature::variadic_any(Volatility::Immutable),
+        }))
     })
 }
 
-impl WindowUDFImpl for Ranking {
+impl WindowUDFImpl for WindowSymbol {
     fn name(&self) -> &str {
-        self.name
+        &self.name
     }
     fn signature(&self) -> &Signature {
         &self.signature
     }
     fn partition_evaluator(&self, _: PartitionEvaluatorArgs) -> DfResult<Box<dyn PartitionEvaluator>> {
-        Ok(Box::new(Evaluator { name: self.name }))
+        Err(df_error(Error::internal(format!("window function {} was not resolved", self.name))))
     }
     fn field(&self, args: WindowUDFFieldArgs) -> DfResult<FieldRef> {
-        Ok(Arc::new(Field::new(args.name(), DataType::Int64, false)))
+        // The first argument says what was written.
+        let types: Vec<DataType> =
+            args.input_fields().iter().skip(1).map(|f| f.data_type().clone()).collect();
+        let first = types.first().cloned().unwrap_or(DataType::Int64);
+        let data_type = match self.name.strip_prefix(PREFIX).unwrap_or_default() {
+            "row_number" | "rank" | "dense_rank" => DataType::Int64,
+            "percent_rank" | "cume_dist" => DataType::Float64,
+            "ntile" => DataType::Int32,
+            "lag" | "lead" | "first_value" | "last_value" | "nth_value" => first,
+            name => super::aggregates::symbol(name).return_type(&types)?,
+        };
+        Ok(Arc::new(Field::new(args.name(), data_type, true)))
     }
 }
 
-#[derive(Debug)]
-struct Evaluator {
-    name: &'static str,
+/// The length of an interval in µs, in which a month has 30 days: what intervals are ordered by.
+pub fn span(interval: Expr) -> Expr {
+    native("interval_span", span_type(), span_kernel, vec![interval])
 }
 
-impl PartitionEvaluator for Evaluator {
-    fn is_causal(&self) -> bool {
-        true
-    }
-    fn include_rank(&self) -> bool {
-        self.name != "row_number"
-    }
-    fn evaluate_all(&mut self, _values: &[ArrayRef], num_rows: usize) -> DfResult<ArrayRef> {
-        Ok(Arc::new(Int64Array::from_iter_values(1..=num_rows as i64)))
-    }
-    fn evaluate_all_with_rank(
-        &self,
-        num_rows: usize,
-        ranks_in_partition: &[Range<usize>],
-    ) -> DfResult<ArrayRef> {
-        let mut out = Vec::with_capacity(num_rows);
-        for (peers, range) in ranks_in_partition.iter().enumerate() {
-            let rank = if self.name == "rank" { range.start } else { peers };
-            out.extend(std::iter::repeat_n(rank as i64 + 1, range.len()));
-        }
-        Ok(Arc::new(Int64Array::from(out)))
-    }
-    fn evaluate(&mut self, _values: &[ArrayRef], range: &Range<usize>) -> DfResult<ScalarValue> {
-        Ok(ScalarValue::Int64(Some(range.end as i64)))
-    }
+fn span_kernel(args: &ScalarFunctionArgs, _: &DataType) -> DfResult<ColumnarValue> {
+    let (arrays, scalar) = as_arrays(args)?;
+    let intervals = arrays[0].as_primitive::<IntervalMonthDayNanoType>();
+    let spans: Decimal128Array = (0..intervals.len())
+        .map(|i| intervals.is_valid(i).then(|| span_micros(intervals.value(i))))
+        .collect();
+    let spans: ArrayRef = Arc::new(spans.with_precision_and_scale(38, 0)?);
+    from_array(spans, scalar)
 }

@@ -1,8 +1,8 @@
 //! Tokens of a query string, their places in it, and its division into statements.
 //!
 //! Boundary: wraps sqlparser's tokenizer. It drops white space and comments (optimizer hints are comments, as in
-//! PostgreSQL), joins string constants split over lines, and rewrites three spellings that sqlparser cannot
-//! read: `TABLE t` as a query, `TABLE t` as the argument of a window function, and `ONLY t`.
+//! PostgreSQL), joins string constants split over lines, and rewrites four spellings that sqlparser cannot
+//! read: `TABLE t` as a query, `TABLE t` as the argument of a window function, `ONLY t`, and EXCLUDE of a frame.
 
 use std::ops::Range;
 
@@ -235,6 +235,7 @@ const WINDOW_FUNCTIONS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
 
 /// Rewrites the spellings sqlparser cannot read. New tokens keep the place of the old one.
 fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let tokens = mark_excludes(tokens);
     if !tokens.iter().any(|t| is_word(Some(t), &["table", "only"])) {
         return tokens;
     }
@@ -271,6 +272,70 @@ fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         out.push(token.clone());
     }
     out
+}
+
+/// `… ROWS … EXCLUDE TIES)` as `…, freshet_exclude('ties') ROWS …)`: an item of the window's ORDER BY or PARTITION BY,
+/// which the binder takes out again.
+fn mark_excludes(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    if !tokens.iter().any(|t| is_word(Some(t), &["exclude"])) {
+        return tokens;
+    }
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len() + 8);
+    let mut i = 0;
+    while i < tokens.len() {
+        let next = |n: usize| tokens.get(i + n);
+        let (what, length) = if !is_word(next(0), &["exclude"]) {
+            ("", 1)
+        } else if is_word(next(1), &["no"]) && is_word(next(2), &["others"]) {
+            ("no others", 3)
+        } else if is_word(next(1), &["current"]) && is_word(next(2), &["row"]) {
+            ("current row", 3)
+        } else if is_word(next(1), &["group"]) {
+            ("group", 2)
+        } else if is_word(next(1), &["ties"]) {
+            ("ties", 2)
+        } else {
+            ("", 1)
+        };
+        let place = if length > 1 && is(next(length), &Token::RParen) { frame_of(&out) } else { None };
+        match place {
+            None => out.push(tokens[i].clone()),
+            Some((at, in_list)) => {
+                let span = tokens[i].span;
+                let plain = |token: Token| TokenWithSpan { token, span };
+                let mut marker = if in_list {
+                    vec![plain(Token::Comma)]
+                } else {
+                    vec![word("PARTITION", Keyword::PARTITION, span), word("BY", Keyword::BY, span)]
+                };
+                marker.push(word("freshet_exclude", Keyword::NoKeyword, span));
+                marker.push(plain(Token::LParen));
+                marker.push(plain(Token::SingleQuotedString(what.to_string())));
+                marker.push(plain(Token::RParen));
+                out.splice(at..at, marker);
+                i += length;
+                continue;
+            }
+        }
+        i += 1;
+    }
+    out
+}
+
+/// Where the frame of the window at the end of these tokens begins, and whether a list goes before it.
+fn frame_of(tokens: &[TokenWithSpan]) -> Option<(usize, bool)> {
+    let (mut depth, mut frame, mut in_list) = (0, None, false);
+    for (i, token) in tokens.iter().enumerate().rev() {
+        match &token.token {
+            Token::RParen => depth += 1,
+            Token::LParen if depth == 0 => return frame.map(|at| (at, in_list)),
+            Token::LParen => depth -= 1,
+            _ if depth > 0 => {}
+            _ if is_word(Some(token), &["rows", "range", "groups"]) && !in_list => frame = Some(i),
+            _ => in_list |= frame.is_some() && is_word(Some(token), &["by"]),
+        }
+    }
+    None
 }
 
 fn word(value: &str, keyword: Keyword, span: Span) -> TokenWithSpan {

@@ -2,15 +2,16 @@
 //!
 //! Boundary: one value per call.
 
+use std::time::{Duration, Instant};
+
 use super::cast::{is_visible, reg_oid, relation_name, schema_name, to_text};
 use super::execute::Run;
 use super::functions::{Function, function, lenient};
+use super::{AdvisoryKey, AdvisoryRequest};
 use crate::catalog::system::{OWNER, Value, index_definition, oids, procedures, quote_ident, types};
 use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::config::PG_VERSION;
-use std::time::{Duration, Instant};
-
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::types::{PgType, oid};
 
 use super::coerce::ANY;
@@ -323,8 +324,33 @@ const fn count(name: &'static str) -> Function {
     function(name, &[OID], 1, INT8, true, zero)
 }
 
-const fn lock(name: &'static str, returns: u32) -> Function {
-    function(name, &[INT8, INT8], 1, returns, true, if returns == VOID { nothing } else { always })
+/// A function of advisory locks, over one number or two.
+const fn lock(name: &'static str, returns: u32, serve: fn(&Run<'_>, &[Value]) -> Answer) -> Function {
+    function(name, &[INT8, INT8], 1, returns, true, serve)
+}
+
+fn key(args: &[Value]) -> AdvisoryKey {
+    match args {
+        [_, _, ..] => AdvisoryKey::Two(int(args, 0), int(args, 1)),
+        _ => AdvisoryKey::One(int(args, 0)),
+    }
+}
+
+/// Holds a lock. `kind`: together with others, until the end of the transaction.
+fn hold(run: &Run<'_>, args: &[Value], kind: (bool, bool), wait: bool) -> Answer {
+    let (shared, transaction) = kind;
+    let request = AdvisoryRequest::Lock { key: key(args), shared, transaction, wait };
+    let held = run.context.settings.advisory(request)?;
+    Ok(if wait { Value::Text("".into()) } else { held.into() })
+}
+
+fn unlock(run: &Run<'_>, args: &[Value], shared: bool) -> Answer {
+    Ok(run.context.settings.advisory(AdvisoryRequest::Unlock { key: key(args), shared })?.into())
+}
+
+fn unlock_all(run: &Run<'_>, _: &[Value]) -> Answer {
+    run.context.settings.advisory(AdvisoryRequest::UnlockAll)?;
+    Ok(Value::Text("".into()))
 }
 
 const fn whoami(name: &'static str) -> Function {
@@ -367,14 +393,17 @@ pub(super) static FUNCTIONS: &[Function] = &[
     function("inet_client_port", &[], 0, INT4, true, null),
     function("txid_current", &[], 0, INT8, true, |run, _| Ok(Value::Int(run.context.now.0))),
     function("pg_current_xact_id", &[], 0, TEXT, true, |run, _| Ok(run.context.now.0.to_string().into())),
-    lock("pg_advisory_lock", VOID),
-    lock("pg_advisory_xact_lock", VOID),
-    lock("pg_advisory_lock_shared", VOID),
-    lock("pg_try_advisory_lock", BOOL),
-    lock("pg_try_advisory_xact_lock", BOOL),
-    lock("pg_advisory_unlock", BOOL),
-    lock("pg_advisory_unlock_shared", BOOL),
-    function("pg_advisory_unlock_all", &[], 0, VOID, true, nothing),
+    lock("pg_advisory_lock", VOID, |run, a| hold(run, a, (false, false), true)),
+    lock("pg_advisory_lock_shared", VOID, |run, a| hold(run, a, (true, false), true)),
+    lock("pg_advisory_xact_lock", VOID, |run, a| hold(run, a, (false, true), true)),
+    lock("pg_advisory_xact_lock_shared", VOID, |run, a| hold(run, a, (true, true), true)),
+    lock("pg_try_advisory_lock", BOOL, |run, a| hold(run, a, (false, false), false)),
+    lock("pg_try_advisory_lock_shared", BOOL, |run, a| hold(run, a, (true, false), false)),
+    lock("pg_try_advisory_xact_lock", BOOL, |run, a| hold(run, a, (false, true), false)),
+    lock("pg_try_advisory_xact_lock_shared", BOOL, |run, a| hold(run, a, (true, true), false)),
+    lock("pg_advisory_unlock", BOOL, |run, a| unlock(run, a, false)),
+    lock("pg_advisory_unlock_shared", BOOL, |run, a| unlock(run, a, true)),
+    function("pg_advisory_unlock_all", &[], 0, VOID, true, unlock_all),
     function("pg_table_is_visible", &[OID], 1, BOOL, true, table_is_visible),
     function("pg_type_is_visible", &[OID], 1, BOOL, true, type_is_visible),
     visible("pg_function_is_visible"),

@@ -9,7 +9,9 @@
 //! [`crate::catalog::system`]; settings and other sessions are reached through [`SettingsView`].
 
 mod bind;
+mod bind_call;
 mod bind_expr;
+mod bind_from;
 mod cast;
 mod catalog_functions;
 mod coerce;
@@ -43,6 +45,40 @@ use crate::types::{PgType, oid};
 
 pub use route::{is_catalog_query, is_short};
 
+/// The name of an advisory lock: one number, or two smaller ones, which are different names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AdvisoryKey {
+    /// `pg_advisory_lock(bigint)`.
+    One(i64),
+    /// `pg_advisory_lock(integer, integer)`.
+    Two(i64, i64),
+}
+
+/// What a session wants of its advisory locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdvisoryRequest {
+    /// To hold one.
+    Lock {
+        /// Its name.
+        key: AdvisoryKey,
+        /// Together with others.
+        shared: bool,
+        /// Until the end of the transaction.
+        transaction: bool,
+        /// Once it is free.
+        wait: bool,
+    },
+    /// To give one back.
+    Unlock {
+        /// Its name.
+        key: AdvisoryKey,
+        /// The one held together with others.
+        shared: bool,
+    },
+    /// To give all of the session's back.
+    UnlockAll,
+}
+
 /// What the evaluator may ask of and do to the session and its server.
 pub trait SettingsView {
     /// The value of a setting, as SHOW prints it.
@@ -66,6 +102,10 @@ pub trait SettingsView {
     /// The number of rows of a relation, if known.
     fn row_count(&self, _id: ObjectId) -> Option<u64> {
         None
+    }
+    /// Takes or gives back an advisory lock; whether it could be.
+    fn advisory(&self, _request: AdvisoryRequest) -> Result<bool> {
+        Ok(true)
     }
     /// Bytes that the rows of one step of a query may take.
     fn memory_limit(&self) -> usize {

@@ -108,7 +108,9 @@ impl Visitor for Queries {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if let Expr::Function(f) = expr {
             let (_, name) = split_name(&f.name);
-            self.1 |= super::set_functions::NAMES.contains(&name.as_str()) || name.starts_with("pg_sleep");
+            self.1 |= super::set_functions::NAMES.contains(&name.as_str())
+                || name.starts_with("pg_sleep")
+                || name.starts_with("pg_advisory") && !name.starts_with("pg_advisory_unlock");
         }
         ControlFlow::Continue(())
     }

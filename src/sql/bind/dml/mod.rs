@@ -93,8 +93,25 @@ pub struct BoundDml {
 impl BoundDml {
     /// The statement with the parameters' values in place.
     pub fn with_params(&self, values: &[ScalarValue]) -> Result<BoundDml> {
-        let mut bound = self.clone();
-        bound.source = substitute_params(bound.source, values, self.param_types.len())?;
+        let source = substitute_params(self.source.clone(), values, self.param_types.len())?;
+        Ok(BoundDml { source, ..self.with_values(values)? })
+    }
+
+    /// What is done with the rows of the source, with the parameters' values in place; without the source.
+    pub fn with_values(&self, values: &[ScalarValue]) -> Result<BoundDml> {
+        let mut bound = BoundDml {
+            table: self.table,
+            kind: self.kind,
+            source: LogicalPlan::default(),
+            identity: self.identity.clone(),
+            extras: self.extras.clone(),
+            conflict: self.conflict.clone(),
+            merge: self.merge.clone(),
+            returning: self.returning.clone(),
+            param_types: self.param_types.clone(),
+            depends_on: self.depends_on.clone(),
+            dependent_on_now: self.dependent_on_now,
+        };
         if values.is_empty() {
             return Ok(bound);
         }
@@ -122,7 +139,8 @@ fn replace_all<'a>(exprs: impl IntoIterator<Item = &'a mut Expr>, values: &[Scal
     Ok(())
 }
 
-fn replace_params(expr: Expr, values: &[ScalarValue]) -> Result<Expr> {
+/// An expression with the parameters' values in place.
+pub fn replace_params(expr: Expr, values: &[ScalarValue]) -> Result<Expr> {
     use datafusion::common::tree_node::{Transformed, TreeNode};
     let replaced = expr.transform_up(|e| {
         if let Expr::Placeholder(p) = &e
