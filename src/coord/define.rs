@@ -21,7 +21,8 @@ use crate::zset::ZBatch;
 impl Session {
     /// The name of this session's schema for temporary objects.
     pub(super) fn temporary_schema(&self) -> String {
-        format!("pg_temp_{}", self.pid)
+        // The number is never given out again, so nothing of an earlier session of this name is in the log.
+        self.temporary.get_or_init(|| format!("pg_temp_{}", self.shared().allocate_oid())).clone()
     }
 
     /// Definitions.

@@ -64,7 +64,8 @@ pub fn recover(parts: Parts) -> Result<(Coordinator, Arc<Shared>)> {
         info!(bytes = torn_bytes, "an unfinished write at the end of the log was cut off");
     }
     let base = base.unwrap_or_default();
-    let catalog = catalog_of(&base, &records)?;
+    let mut catalog = catalog_of(&base, &records)?;
+    leave_temporary(&mut catalog);
     repair_store(&*parts.meta, &catalog)?;
     let last_epoch = records.last().map_or(base.epoch, |r| r.epoch.max(base.epoch));
     let world = World { catalog: catalog.clone(), relations: Arc::default() };
@@ -123,6 +124,16 @@ fn catalog_of(base: &Base, records: &[LogRecord]) -> Result<Catalog> {
         }
     }
     Ok(catalog)
+}
+
+/// Temporary objects are those of sessions that are gone.
+fn leave_temporary(catalog: &mut Catalog) {
+    let temporary: Vec<ObjectId> =
+        catalog.objects().filter(|o| ddl::is_temporary(&o.schema)).map(|o| o.id).collect();
+    temporary.into_iter().for_each(|id| drop(catalog.remove(id)));
+    let schemas: Vec<String> =
+        catalog.schemas().map(|(n, _)| n.to_string()).filter(|n| ddl::is_temporary(n)).collect();
+    schemas.iter().for_each(|name| catalog.remove_schema(name));
 }
 
 /// The tables that are altered by these records.

@@ -131,6 +131,8 @@ pub struct Session {
     pub(super) sequences: Arc<SessionSequences>,
     /// Whether there has been a temporary object.
     pub(super) has_temporary: bool,
+    /// The schema for temporary objects, once it has a name.
+    pub(super) temporary: std::sync::OnceLock<String>,
 }
 
 impl std::ops::Drop for Session {
@@ -150,6 +152,7 @@ impl Session {
         Session {
             sequences: Arc::new(SessionSequences::new(server.shared.clone())),
             has_temporary: false,
+            temporary: std::sync::OnceLock::new(),
             server,
             pid: params.pid,
             user: params.user,
