@@ -335,3 +335,51 @@ fn without_the_catalog_store_the_catalog_comes_back_from_the_log() {
         check_views(&mut session).expect("views equal their queries");
     }
 }
+
+/// Values of a sequence that were handed out never come again, and altered tables come back as they were.
+#[test]
+fn sequences_and_altered_tables_survive_kill_9() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let mut server = Server::start(&data, 2);
+    server.connect().exec(
+        "CREATE TABLE t (id serial PRIMARY KEY, a int);
+         CREATE SEQUENCE s INCREMENT BY 7;
+         CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, sum(a) AS s FROM t;
+         INSERT INTO t (a) VALUES (1), (2);",
+    );
+    let number = |session: &mut Wire, sql: &str| -> i64 {
+        session.value(sql).expect("a value").parse().expect("a number")
+    };
+    let mut random = Random::new(11);
+    let (mut last_id, mut last_value) = (2, 0);
+    for round in 0..6 {
+        let mut session = server.connect();
+        for _ in 0..random.below(60) {
+            let id = number(&mut session, "INSERT INTO t (a) VALUES (5) RETURNING id");
+            let value = number(&mut session, "SELECT nextval('s')");
+            assert!(id > last_id && value > last_value, "round {round}: {id} {value}");
+            (last_id, last_value) = (id, value);
+        }
+        session.exec(&format!("ALTER TABLE t ADD COLUMN c{round} int DEFAULT {round}"));
+        if round > 1 {
+            session.exec(&format!("ALTER TABLE t DROP COLUMN c{}", round - 2));
+        }
+        session.exec("UPDATE t SET a = a + 1 WHERE id = 1");
+        session.exec("CREATE TEMP TABLE mine (a int); INSERT INTO mine VALUES (1)");
+        let rows = session.rows("SELECT * FROM t ORDER BY id").expect("rows");
+        let view = session.rows("SELECT * FROM v").expect("rows");
+        server.kill();
+        server = Server::start(&data, 1 + round % 3);
+        let mut session = server.connect();
+        assert_eq!(session.rows("SELECT * FROM t ORDER BY id").expect("rows"), rows, "round {round}");
+        assert_eq!(session.rows("SELECT * FROM v").expect("rows"), view, "round {round}");
+        assert!(session.rows("SELECT * FROM mine").is_err(), "temporary tables go with their session");
+        check_views(&mut session).expect("views equal their queries");
+    }
+    // An orderly end skips nothing.
+    let value = number(&mut server.connect(), "SELECT nextval('s')");
+    server.terminate();
+    let server = Server::start(&data, 2);
+    assert_eq!(number(&mut server.connect(), "SELECT nextval('s')"), value + 7);
+}

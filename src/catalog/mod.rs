@@ -6,4 +6,4 @@
 pub mod object;
 pub mod system;
 
-pub use object::{Catalog, CatalogTable, Column, Object, ObjectBody, ObjectId};
+pub use object::{Catalog, CatalogTable, Column, Object, ObjectBody, ObjectId, SequenceSpec, SequenceValue};

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::catalog::{Object, ObjectId};
+use crate::catalog::{Object, ObjectId, SequenceValue};
 use crate::connector::source::{DeadLetter, SourceBatch};
 use crate::coord::introspect::Stats;
 use crate::coord::subscribe::Subscriber;
@@ -67,6 +67,15 @@ pub enum Command {
     },
     /// The user no longer wants these views: they need not be filled to the end.
     AbandonViews(Vec<ObjectId>),
+    /// A sequence may be handed out as far as `value` once this is durable, or stands there from now on.
+    Sequence {
+        /// The sequence.
+        id: ObjectId,
+        /// How far.
+        value: SequenceValue,
+        /// Answered when it is durable.
+        reply: Reply<Epoch>,
+    },
     /// A base snapshot has been written, or has failed.
     BaseWritten(Result<FinishedBase>),
     /// Close an epoch now even if nothing changed; answered when it is closed.
@@ -107,6 +116,13 @@ pub struct TableWrite {
     pub table: ObjectId,
     /// What is deleted and inserted; an update is both.
     pub change: ZBatch,
+    /// The table as it was when the rows were made and checked.
+    pub object: Arc<Object>,
+    /// The statement said what to do when a key is there already: a key that has come up since is a conflict of
+    /// transactions and no error of the user's.
+    pub upsert: bool,
+    /// Rows that were read to be changed: they must still be there, and nothing happens to them.
+    pub locked: bool,
 }
 
 /// A change of the catalog.
@@ -122,6 +138,10 @@ pub enum DdlOp {
     Replace(Box<Object>),
     /// Remove an object (its dependents come first).
     Drop(ObjectId),
+    /// Where a sequence stands.
+    Sequence(ObjectId, SequenceValue),
+    /// Nothing to do, but no row of the table may have changed after this epoch.
+    Unchanged(ObjectId, Epoch),
 }
 
 /// A [`DdlOp`] as the log keeps it.
@@ -137,16 +157,21 @@ pub enum DdlRecord {
     Replace(Box<Object>),
     /// DROP of an object.
     Drop(ObjectId),
+    /// How far a sequence may have come.
+    Sequence(ObjectId, SequenceValue),
 }
 
-impl From<&DdlOp> for DdlRecord {
-    fn from(op: &DdlOp) -> Self {
-        match op {
+impl DdlRecord {
+    /// What the log keeps of an operation.
+    pub fn of(op: &DdlOp) -> Option<Self> {
+        Some(match op {
             DdlOp::CreateSchema(s) => DdlRecord::CreateSchema(s.clone()),
             DdlOp::DropSchema(s) => DdlRecord::DropSchema(s.clone()),
             DdlOp::Create(o, _) => DdlRecord::Create(o.clone()),
             DdlOp::Replace(o) => DdlRecord::Replace(o.clone()),
             DdlOp::Drop(id) => DdlRecord::Drop(*id),
-        }
+            DdlOp::Sequence(id, value) => DdlRecord::Sequence(*id, *value),
+            DdlOp::Unchanged(..) => return None,
+        })
     }
 }

@@ -78,6 +78,7 @@ impl Session {
         let context = BindContext {
             now: epoch.as_time(),
             search_path: view.search_path.clone(),
+            written_in: Some(view.clone()),
             ..self.context_over(&snapshot.world.catalog, false)
         };
         let bound = bind::bind_query_text(query, &context)?;
@@ -137,6 +138,7 @@ impl Session {
         let catalog = &snapshot.world.catalog;
         let mut context = self.context_over(catalog, true);
         context.search_path.clone_from(&view.search_path);
+        context.written_in = catalog.get(view.id).cloned();
         let bound = bind::bind_query_text(query, &context)?;
         let emit = if *emit_on_window_close { Emit::OnWindowClose } else { Emit::OnUpdate };
         let plan = ddl::plan_query(&bound, catalog, emit)?;

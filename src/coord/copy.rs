@@ -114,12 +114,13 @@ impl Session {
             ));
         }
         if columns.is_empty() {
-            let all = (0..table.columns.len()).filter(|i| table.columns[*i].generated.is_none()).collect();
+            let given = table.live_columns().filter(|(_, c)| c.generated.is_none());
+            let all = given.map(|(i, _)| i).collect();
             return Ok((table, all));
         }
         let mut positions = Vec::with_capacity(columns.len());
         for column in columns {
-            let at = table.columns.iter().position(|c| &c.name == column).ok_or_else(|| {
+            let at = table.columns.iter().position(|c| &c.name == column && !c.dropped).ok_or_else(|| {
                 Error::new(
                     ErrorKind::UndefinedColumn,
                     format!("column \"{column}\" of relation \"{}\" does not exist", table.name),

@@ -6,25 +6,30 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Schema};
 use tracing::{error, warn};
 
-use crate::catalog::{Object, ObjectBody};
+use crate::catalog::object::UniqueKey;
+use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::coord::command::{DdlOp, DdlRecord, Reply};
 use crate::coord::epoch::{Coordinator, OpenEpoch};
 use crate::coord::hydrate::{Destination, Hydration};
 use crate::coord::ingest::SourceState;
 use crate::coord::watermark::WatermarkTracker;
-use crate::coord::{World, recover};
+use crate::coord::{World, constraint, recover, rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::log::{LogEntry, LogRecord};
 use crate::store::relation::Relation;
 use crate::time::Epoch;
+use crate::zset::ZBatch;
 
 /// What has to be done once definitions are durable.
 #[derive(Default)]
 pub struct Effects {
     /// Views and sinks to fill, in order.
     pub views: Vec<Hydration>,
+    /// Unique keys that are new: checked when the transaction's rows are there.
+    keys: Vec<(ObjectId, UniqueKey)>,
     dropped: Vec<Arc<Object>>,
 }
 
@@ -34,7 +39,8 @@ impl Coordinator {
         let mut effects = Effects::default();
         for op in ddl {
             self.apply_definition(op, &mut effects)?;
-            let record = serde_json::to_vec(&DdlRecord::from(op))
+            let Some(record) = DdlRecord::of(op) else { continue };
+            let record = serde_json::to_vec(&record)
                 .map_err(|e| Error::internal("a definition could not be encoded").with_source(e))?;
             open.entries.push(LogEntry::Ddl(record));
         }
@@ -66,6 +72,10 @@ impl Coordinator {
                 }
                 self.catalog.insert((**object).clone())?;
                 self.add_to_store(object)?;
+                if let ObjectBody::Index { on, columns, unique: true, .. } = &object.body {
+                    let (name, columns) = (object.name.clone(), columns.clone());
+                    effects.keys.push((*on, UniqueKey { name, columns, constraint: false }));
+                }
                 if let Some(plan) = plan {
                     let target = self.target_of(object)?;
                     self.hidden.insert(object.id);
@@ -73,10 +83,34 @@ impl Coordinator {
                 }
                 Ok(())
             }
-            DdlOp::Replace(object) => self.catalog.replace((**object).clone()),
+            DdlOp::Replace(object) => {
+                let had_key = self.catalog.get(object.id).is_some_and(|o| !o.unique_key().is_empty());
+                self.catalog.replace((**object).clone())?;
+                if let ObjectBody::Table { primary_key, .. } = &object.body
+                    && !had_key
+                    && !primary_key.is_empty()
+                {
+                    let (name, columns) = (object.key_name(), primary_key.clone());
+                    effects.keys.push((object.id, UniqueKey { name, columns, constraint: true }));
+                }
+                self.reshape(object)
+            }
+            DdlOp::Sequence(id, value) => {
+                self.catalog.set_sequence(*id, *value);
+                Ok(())
+            }
+            DdlOp::Unchanged(id, since) => {
+                let written = self.last_written.get(id).is_some_and(|at| at > since);
+                if written { Err(constraint::conflict()) } else { Ok(()) }
+            }
             DdlOp::Drop(id) => {
+                // A table that owns a sequence goes right after it.
+                let owner = self.catalog.get(*id).and_then(|o| match &o.body {
+                    ObjectBody::Sequence(spec) => spec.owned_by.map(|(table, _)| table),
+                    _ => None,
+                });
                 let dependents = self.catalog.dependents(*id);
-                if let Some(d) = dependents.first() {
+                if let Some(d) = dependents.iter().find(|d| Some(d.id) != owner) {
                     return Err(Error::new(
                         ErrorKind::DependentObjects,
                         "cannot drop the object because other objects depend on it",
@@ -100,10 +134,64 @@ impl Coordinator {
         }
     }
 
+    /// A table whose columns have changed gets a relation of its new shape, with the rows of the old one. Readers keep
+    /// the old one as long as they keep their world.
+    pub(super) fn reshape(&mut self, object: &Object) -> Result<()> {
+        let Some(old) = self.relations.get(&object.id).cloned() else { return Ok(()) };
+        let ObjectBody::Table { primary_key, .. } = &object.body else { return Ok(()) };
+        let schema = object.arrow_schema();
+        let key_is_there = primary_key.is_empty() || old.has_index(primary_key);
+        let shape = |s: &Schema| -> Vec<(DataType, bool)> {
+            s.fields().iter().map(|f| (f.data_type().clone(), f.is_nullable())).collect()
+        };
+        if shape(old.schema()) == shape(&schema) && key_is_there {
+            return Ok(());
+        }
+        let relation = Relation::new(&object.name, schema, primary_key.clone(), old.partitions());
+        let newest = Epoch(u64::MAX - 1);
+        for batch in old.snapshot(newest).batches(None)? {
+            relation.apply(0, self.last_epoch, &ZBatch::inserts(rows::widen(&batch, object)?))?;
+        }
+        for index in self.catalog.indexes_on(object.id) {
+            if let ObjectBody::Index { columns, .. } = &index.body {
+                relation.create_index(columns.clone())?;
+            }
+        }
+        self.relations.insert(object.id, Arc::new(relation));
+        Ok(())
+    }
+
+    /// Checks new unique keys against all rows, those of the same transaction included.
+    pub(super) fn check_new_keys(&self, effects: &Effects) -> Result<()> {
+        for (table, key) in &effects.keys {
+            let (Some(object), Some(relation)) = (self.catalog.get(*table), self.relations.get(table)) else {
+                continue;
+            };
+            if let Err(e) = constraint::check_new_key(object, key, relation, Epoch(u64::MAX - 1)) {
+                relation.drop_index(&key.columns);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sequences in use learn what definitions say of them.
+    pub(super) fn settle_sequences(&self, ddl: &[DdlOp]) {
+        for op in ddl {
+            match op {
+                DdlOp::Sequence(id, value) => self.shared.sequences.set(*id, *value),
+                DdlOp::Drop(id) => self.shared.sequences.forget(*id),
+                _ => {}
+            }
+        }
+    }
+
     /// Gives a new object its place in the store.
     pub(super) fn add_to_store(&mut self, object: &Object) -> Result<()> {
         if let ObjectBody::Index { on, columns, .. } = &object.body {
-            return self.relation(*on)?.create_index(columns.clone());
+            let relation = self.relation(*on)?;
+            relation.create_index(columns.clone())?;
+            return Ok(());
         }
         if !object.is_stored() {
             return Ok(());
@@ -219,7 +307,8 @@ impl Coordinator {
             if let Err(e) = self.apply_definition(op, &mut effects) {
                 error!(error = ?e, "a definition could not be taken back");
             }
-            entries.extend(serde_json::to_vec(&DdlRecord::from(op)).map(LogEntry::Ddl));
+            let record = DdlRecord::of(op).and_then(|r| serde_json::to_vec(&r).ok());
+            entries.extend(record.map(LogEntry::Ddl));
         }
         self.last_epoch = self.last_epoch.next(self.shared.clock.now());
         let record = LogRecord { epoch: self.last_epoch, entries };

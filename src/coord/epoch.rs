@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
-use crate::catalog::{Catalog, ObjectBody, ObjectId};
+use crate::catalog::{Catalog, Object, ObjectBody, ObjectId, SequenceValue};
 use crate::coord::Shared;
-use crate::coord::command::{Command, DdlOp, Ingest, Reply, TableWrite};
+use crate::coord::command::{Command, DdlOp, DdlRecord, Ingest, Reply, TableWrite};
 use crate::coord::hydrate::Hydration;
 use crate::coord::ingest::SourceState;
 use crate::coord::introspect::Stats;
@@ -57,6 +57,8 @@ pub struct Coordinator {
     pub(super) hidden: BTreeSet<ObjectId>,
     pub(super) hub: Hub,
     pub(super) last_epoch: Epoch,
+    /// When the tables were written last, since the start.
+    pub(super) last_written: BTreeMap<ObjectId, Epoch>,
     pub(super) next_timer: Option<EventTime>,
     pub(super) unsynced_since: Option<Instant>,
     /// Set after a failed sync: no write is accepted any more.
@@ -237,6 +239,7 @@ impl Coordinator {
                     self.abandon_hydration(id);
                 }
             }
+            Command::Sequence { id, value, reply } => self.note_sequence(open, id, value, reply),
             Command::BaseWritten(written) => self.base_written(written),
             Command::Tick { reply } => open.replies.push(reply),
             Command::Stats { reply } => drop(reply.send(self.stats())),
@@ -251,12 +254,19 @@ impl Coordinator {
         }
         self.refuse_if_poisoned()?;
         let mut changes: Vec<(ObjectId, ZBatch)> = Vec::with_capacity(writes.len());
+        let (locked, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(|w| w.locked);
+        for lock in locked {
+            self.same_table(&lock)?;
+            constraint::check_present(&*self.relation(lock.table)?, open.epoch, &lock.change)?;
+        }
         for write in constraint::merge(writes)? {
-            let object = self.catalog.get(write.table).cloned().ok_or_else(|| {
-                Error::new(ErrorKind::UndefinedTable, "a table of this transaction has been dropped")
-            })?;
+            let object = self.same_table(&write)?;
             let relation = self.relation(write.table)?;
-            constraint::check(&object, &relation, open.epoch, &write.change)?;
+            let keys = self.catalog.unique_keys(&object);
+            constraint::check(&object, &keys, &relation, open.epoch, &write.change).map_err(|e| {
+                let raced = write.upsert && e.kind() == ErrorKind::UniqueViolation;
+                if raced { constraint::conflict() } else { e }
+            })?;
             changes.push((write.table, write.change));
         }
         self.refuse_if_full(&changes)?;
@@ -301,6 +311,16 @@ impl Coordinator {
             .with_hint("Delete rows, drop views, or raise memory_limit."))
     }
 
+    /// The table of a write, if it still is what it was when the rows were made and checked.
+    fn same_table(&self, write: &TableWrite) -> Result<Arc<Object>> {
+        let object = self.catalog.get(write.table).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::UndefinedTable, "a table of this transaction has been dropped")
+        })?;
+        let same = Arc::ptr_eq(&object, &write.object)
+            || object.columns == write.object.columns && object.body == write.object.body;
+        if same { Ok(object) } else { Err(constraint::conflict()) }
+    }
+
     fn apply_table_change(&mut self, open: &mut OpenEpoch, table: ObjectId, change: ZBatch) -> Result<()> {
         let (in_time, late) = match self.trackers.get_mut(&table) {
             Some(tracker) => {
@@ -328,6 +348,9 @@ impl Coordinator {
     ) -> Result<()> {
         if change.is_empty() {
             return Ok(());
+        }
+        if logged {
+            self.last_written.insert(id, open.epoch);
         }
         if let Some(relation) = self.relations.get(&id) {
             relation.apply(0, open.epoch, &change)?;
@@ -602,7 +625,8 @@ impl Coordinator {
             .refuse_if_poisoned()
             .and_then(|()| if makes_views { self.refuse_over_limit() } else { Ok(()) })
             .and_then(|()| self.apply_definitions(&mut open, &ddl))
-            .and_then(|effects| self.apply_writes(&mut open, writes).map(|()| effects));
+            .and_then(|effects| self.apply_writes(&mut open, writes).map(|()| effects))
+            .and_then(|effects| self.check_new_keys(&effects).map(|()| effects));
         let effects = match applied {
             Ok(effects) => effects,
             Err(e) => {
@@ -617,6 +641,7 @@ impl Coordinator {
         if !waits_for_view {
             open.replies.extend(reply.take());
         }
+        self.settle_sequences(&ddl);
         // Readers that see the new names see their relations empty until the epoch is published.
         self.publish_world();
         if !self.close_epoch(open) {
@@ -631,6 +656,47 @@ impl Coordinator {
         }
         self.remember(&ddl);
         self.carry_out(effects, reply);
+    }
+
+    /// How far a sequence may be handed out goes into the log.
+    fn note_sequence(
+        &mut self,
+        open: &mut OpenEpoch,
+        id: ObjectId,
+        value: SequenceValue,
+        reply: Reply<Epoch>,
+    ) {
+        let known = self.catalog.get(id).is_some();
+        let record = serde_json::to_vec(&DdlRecord::Sequence(id, value));
+        match (self.refuse_if_poisoned(), record) {
+            (Err(e), _) => drop(reply.send(Err(e))),
+            (Ok(()), Ok(record)) if known => {
+                self.catalog.set_sequence(id, value);
+                open.entries.push(LogEntry::Ddl(record));
+                open.durable = true;
+                open.replies.push(reply);
+            }
+            _ => {
+                let e = Error::new(ErrorKind::UndefinedTable, "the sequence has been dropped");
+                drop(reply.send(Err(e)));
+            }
+        }
+    }
+
+    /// At an orderly end no value of a sequence is skipped.
+    fn log_sequences(&mut self) -> Result<()> {
+        let mut entries = Vec::new();
+        for (id, value) in self.shared.sequences.close() {
+            if self.catalog.sequence(id).is_some_and(|known| known != value) {
+                self.catalog.set_sequence(id, value);
+                entries.extend(serde_json::to_vec(&DdlRecord::Sequence(id, value)).map(LogEntry::Ddl));
+            }
+        }
+        if entries.is_empty() || self.poisoned.is_some() {
+            return Ok(());
+        }
+        self.last_epoch = self.last_epoch.next(self.shared.clock.now());
+        self.log.lock().append(&LogRecord { epoch: self.last_epoch, entries })
     }
 
     fn sync_if_due(&mut self) {
@@ -702,6 +768,9 @@ impl Coordinator {
     fn stop(mut self, reply: Option<tokio::sync::oneshot::Sender<()>>) {
         for state in self.sources.values_mut() {
             state.stop();
+        }
+        if let Err(e) = self.log_sequences() {
+            warn!(error = ?e, "how far sequences have come could not be written");
         }
         if let Err(e) = self.log.lock().sync() {
             error!(error = ?e, "the log could not be synced at the end");

@@ -79,6 +79,8 @@ impl Session {
                 self.explain_query(&Parsed::new(parsed), explain).await
             }
             ObjectBody::Index { .. }
+            | ObjectBody::Sequence(_)
+            | ObjectBody::Function(_)
             | ObjectBody::Table { .. }
             | ObjectBody::Source { .. }
             | ObjectBody::Companion { .. } => Err(Error::new(
@@ -99,6 +101,7 @@ impl Session {
         let catalog = self.transaction().catalog(&shared);
         let mut context = self.context_over(&catalog, true);
         context.search_path.clone_from(&object.search_path);
+        context.written_in = Some(object.clone());
         let bound = bind::bind_query_text(query, &context)?;
         if explain.stage == ExplainStage::Logical {
             return Ok(bound.plan.display_indent().to_string());
@@ -120,7 +123,11 @@ impl Session {
     async fn explain_statement(&mut self, statement: &Statement, explain: &Explain) -> Result<String> {
         let shared = self.shared().clone();
         match statement {
-            Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+            Statement::Query(_)
+            | Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Merge(_) => {
                 let parsed = Parsed::new(ParsedStatement {
                     statement: statement.clone(),
                     text: String::new(),

@@ -18,6 +18,7 @@ pub mod copy;
 mod copy_binary;
 pub mod cursor;
 pub mod ddl;
+mod define;
 pub mod definition;
 pub mod dml;
 pub mod epoch;
@@ -29,6 +30,7 @@ pub mod introspect;
 pub mod recover;
 mod rows;
 pub mod select;
+pub mod sequence;
 pub mod server;
 pub mod session;
 pub mod show;
@@ -36,6 +38,7 @@ pub mod subscribe;
 pub mod subscription;
 mod system;
 pub mod transaction;
+mod upsert;
 pub mod watermark;
 
 use std::collections::BTreeMap;
@@ -75,6 +78,8 @@ pub struct Shared {
     pub workers: usize,
     /// Figures for system relations and metrics.
     pub figures: Figures,
+    /// Sequences in use.
+    pub sequences: sequence::Sequences,
     pub(crate) sync_pool: SyncThread,
     world: RwLock<Arc<World>>,
     next_oid: AtomicU32,
@@ -97,6 +102,7 @@ impl Shared {
             clock,
             workers,
             figures: Figures::default(),
+            sequences: sequence::Sequences::default(),
             sync_pool: SyncThread::start()?,
             world: RwLock::new(Arc::new(world)),
             next_oid,

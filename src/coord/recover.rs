@@ -18,7 +18,7 @@ use crate::coord::epoch::Coordinator;
 use crate::coord::hydrate::Hydration;
 use crate::coord::ingest::{self, Binding, Replay, SourceState};
 use crate::coord::subscribe::Hub;
-use crate::coord::{Shared, World, ddl};
+use crate::coord::{Shared, World, ddl, rows};
 use crate::dataflow::Engine;
 use crate::error::{Error, Result};
 use crate::sql::bind::{self, BindContext};
@@ -26,6 +26,7 @@ use crate::sql::statement::Emit;
 use crate::storage::base::Base;
 use crate::storage::log::{Log, LogEntry, LogRecord, Recovery};
 use crate::storage::meta::{MetaStore, MetaWrite};
+use crate::store::relation::Relation;
 use crate::store::snapshot::Epochs;
 use crate::time::{Clock, Epoch, Watermark};
 use crate::zset::ZBatch;
@@ -63,7 +64,8 @@ pub fn recover(parts: Parts) -> Result<(Coordinator, Arc<Shared>)> {
         info!(bytes = torn_bytes, "an unfinished write at the end of the log was cut off");
     }
     let base = base.unwrap_or_default();
-    let catalog = catalog_of(&base, &records)?;
+    let mut catalog = catalog_of(&base, &records)?;
+    leave_temporary(&mut catalog);
     repair_store(&*parts.meta, &catalog)?;
     let last_epoch = records.last().map_or(base.epoch, |r| r.epoch.max(base.epoch));
     let world = World { catalog: catalog.clone(), relations: Arc::default() };
@@ -86,6 +88,7 @@ pub fn recover(parts: Parts) -> Result<(Coordinator, Arc<Shared>)> {
         hidden: BTreeSet::new(),
         hub: Hub::default(),
         last_epoch,
+        last_written: BTreeMap::new(),
         next_timer: None,
         unsynced_since: None,
         poisoned: None,
@@ -115,9 +118,36 @@ fn catalog_of(base: &Base, records: &[LogRecord]) -> Result<Catalog> {
             DdlRecord::Create(object) => catalog.insert(*object)?,
             DdlRecord::Replace(object) => catalog.replace(*object)?,
             DdlRecord::Drop(id) => drop(catalog.remove(id)),
+            DdlRecord::Sequence(id, value) => {
+                if catalog.get(id).is_some() {
+                    catalog.set_sequence(id, value);
+                }
+            }
         }
     }
     Ok(catalog)
+}
+
+/// Temporary objects are those of sessions that are gone.
+fn leave_temporary(catalog: &mut Catalog) {
+    let temporary: Vec<ObjectId> =
+        catalog.objects().filter(|o| ddl::is_temporary(&o.schema)).map(|o| o.id).collect();
+    temporary.into_iter().for_each(|id| drop(catalog.remove(id)));
+    let schemas: Vec<String> =
+        catalog.schemas().map(|(n, _)| n.to_string()).filter(|n| ddl::is_temporary(n)).collect();
+    schemas.iter().for_each(|name| catalog.remove_schema(name));
+}
+
+/// The tables that are altered by these records.
+fn altered(records: &[LogRecord]) -> BTreeSet<ObjectId> {
+    let of = |entry: &LogEntry| match entry {
+        LogEntry::Ddl(bytes) => match serde_json::from_slice(bytes) {
+            Ok(DdlRecord::Replace(o)) if matches!(o.body, ObjectBody::Table { .. }) => Some(o.id),
+            _ => None,
+        },
+        _ => None,
+    };
+    records.iter().flat_map(|r| &r.entries).filter_map(of).collect()
 }
 
 fn damaged(e: &serde_json::Error) -> Error {
@@ -171,6 +201,8 @@ pub(super) fn store_definitions(meta: &dyn MetaStore, catalog: &Catalog, ddl: &[
     let mut batch = Vec::with_capacity(ddl.len());
     for op in ddl {
         batch.push(match op {
+            // The log alone keeps them.
+            DdlOp::Sequence(..) | DdlOp::Unchanged(..) => continue,
             DdlOp::CreateSchema(name) => {
                 let oid = catalog.schemas().find(|(n, _)| n == name).map_or(0, |(_, oid)| oid);
                 MetaWrite::Put(schema_key(name), encode(&oid)?)
@@ -194,10 +226,21 @@ impl Coordinator {
         context: fn(&Catalog, &[String]) -> BindContext<'static>,
     ) -> Result<()> {
         let objects: Vec<Arc<Object>> = self.catalog.objects().cloned().collect();
+        let altered = altered(&records);
         for object in objects.iter().filter(|o| o.is_stored()) {
             self.add_to_store(object)?;
+            if altered.contains(&object.id) {
+                // Rows may have been NULL where they must not be any more.
+                let mut open = (**object).clone();
+                open.columns.iter_mut().for_each(|c| c.nullable = true);
+                let relation = Relation::new(&open.name, open.arrow_schema(), open.unique_key().to_vec(), 1);
+                self.relations.insert(object.id, Arc::new(relation));
+            }
         }
         self.restore_tables(base, records)?;
+        for object in objects.iter().filter(|o| altered.contains(&o.id)) {
+            self.reshape(object)?;
+        }
         for object in objects.iter().filter(|o| matches!(o.body, ObjectBody::Index { .. })) {
             if let Err(e) = self.add_to_store(object) {
                 error!(index = %object.name, error = ?e, "an index could not be built again");
@@ -218,7 +261,7 @@ impl Coordinator {
         for (id, batches) in base.tables {
             if let Some(relation) = self.relations.get(&ObjectId(id)) {
                 for rows in batches {
-                    relation.apply(0, base.epoch, &ZBatch::inserts(rows))?;
+                    relation.apply(0, base.epoch, &self.widened(ObjectId(id), ZBatch::inserts(rows))?)?;
                 }
             }
         }
@@ -233,7 +276,7 @@ impl Coordinator {
                     LogEntry::Ddl(_) => {}
                     LogEntry::Table { object, change } => {
                         if let Some(relation) = self.relations.get(&ObjectId(object)) {
-                            relation.apply(0, epoch, &change)?;
+                            relation.apply(0, epoch, &self.widened(ObjectId(object), change)?)?;
                         }
                     }
                     LogEntry::Binding { object, offsets, watermark } => {
@@ -244,6 +287,17 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Rows written before columns were added to their table.
+    fn widened(&self, id: ObjectId, change: ZBatch) -> Result<ZBatch> {
+        let Some(object) = self.catalog.get(id) else { return Ok(change) };
+        if change.columns().len() >= object.columns.len() {
+            return Ok(change);
+        }
+        let mut object = (**object).clone();
+        object.columns.iter_mut().for_each(|c| c.nullable = true);
+        change.with_rows(rows::widen(change.rows(), &object)?)
     }
 
     fn restore_binding(&mut self, id: ObjectId, offsets: &[u8], watermark: Watermark) -> Result<()> {
@@ -310,7 +364,9 @@ impl Coordinator {
             }
             _ => return,
         };
-        let planned = bind::bind_query_text(query, &context(&self.catalog, &object.search_path))
+        let mut context = context(&self.catalog, &object.search_path);
+        context.written_in = self.catalog.get(object.id).cloned();
+        let planned = bind::bind_query_text(query, &context)
             .and_then(|bound| ddl::plan_query(&bound, &self.catalog, emit))
             .and_then(|plan| Ok((plan, self.target_of(object)?)));
         match planned {

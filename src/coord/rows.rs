@@ -8,12 +8,12 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-use crate::catalog::Object;
+use crate::catalog::{Column, Object};
 use crate::coord::dml::stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::ScalarExpr;
 use crate::sql::bind::dml::replace_params;
-use crate::types::text::{TextFormatter, TextOptions};
+use crate::types::text::{TextFormatter, TextOptions, parse_column};
 
 /// The rows of a plan made only of VALUES and projections, without a planner; `None` when it is of another kind.
 /// `input` stands in for the plan's one table scan, if it has one; `params` for its parameters.
@@ -147,6 +147,19 @@ pub fn conform(columns: &[ArrayRef], schema: &SchemaRef, rows: usize, table: &Ob
     Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
 }
 
+/// Columns as a batch for expressions over `schema`.
+pub fn over(schema: &DFSchema, columns: &[ArrayRef]) -> Result<RecordBatch> {
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .zip(columns)
+        .map(|(f, c)| f.as_ref().clone().with_data_type(c.data_type().clone()).with_nullable(true))
+        .collect();
+    let rows = columns.first().map_or(0, |c| c.len());
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns.to_vec(), &options)?)
+}
+
 /// Rows that were read from the table: in its types already.
 pub fn unchecked(columns: &[ArrayRef], schema: &SchemaRef) -> Result<RecordBatch> {
     let arrays = columns
@@ -155,6 +168,31 @@ pub fn unchecked(columns: &[ArrayRef], schema: &SchemaRef) -> Result<RecordBatch
         .map(|(a, f)| if a.data_type() == f.data_type() { Ok(a.clone()) } else { stored(a, f.data_type()) })
         .collect::<Result<Vec<_>>>()?;
     Ok(RecordBatch::try_new(schema.clone(), arrays)?)
+}
+
+/// Rows from before columns were added to their table, with what belongs into those.
+pub fn widen(batch: &RecordBatch, object: &Object) -> Result<RecordBatch> {
+    let schema = object.arrow_schema();
+    let rows = batch.num_rows();
+    let mut columns = batch.columns().to_vec();
+    for column in object.columns.iter().skip(columns.len()) {
+        let text = column.missing.as_deref();
+        let one = parse_column(column.pg_type(), std::iter::once(text), &TextOptions::default())?;
+        let one = stored(&one, column.field().data_type())?;
+        columns.push(ScalarValue::try_from_array(&one, 0)?.to_array_of_size(rows)?);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+/// The first value of an array as text; `None` for NULL.
+pub fn as_text(array: &ArrayRef, column: &Column) -> Option<String> {
+    if array.is_null(0) {
+        return None;
+    }
+    let mut out = Vec::new();
+    TextFormatter::new(&column.field(), &TextOptions::default()).write(array, 0, &mut out);
+    Some(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// A row as PostgreSQL shows it in the detail of a violated constraint.

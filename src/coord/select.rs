@@ -7,13 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use futures::TryStreamExt;
 
-use crate::catalog::{ObjectBody, ObjectId};
+use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::coord::aside::off_the_wire;
 use crate::coord::backend::{BatchStream, Description, Outcome, OutputColumn, RowsTag};
+use crate::coord::command::TableWrite;
 use crate::coord::session::{Parsed, Session};
 use crate::coord::transaction::Snapshot;
 use crate::coord::{Shared, introspect};
@@ -150,7 +153,7 @@ impl Session {
                     Bound::Dml(_) => Err(Error::internal("a query bound as DML")),
                 }
             }
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
                 let prepared = self.bound(parsed, given)?;
                 match &prepared.bound {
                     Bound::Dml(dml) => Ok(Description {
@@ -204,6 +207,10 @@ impl Session {
                 self.bound(parsed, &[])?
             }
         };
+        let locks = match parsed.statement() {
+            Statement::Query(query) => query.locks.as_slice(),
+            _ => &[],
+        };
         let Bound::Query { query, point, columns } = &prepared.bound else {
             return Err(Error::internal("a query bound as DML"));
         };
@@ -215,6 +222,7 @@ impl Session {
             raise_view_errors(&query.depends_on, &snapshot, &shared)?;
         }
         if let Some(point) = point
+            && locks.is_empty()
             && transaction.is_read_only_so_far()
             && let Some(batch) = match look_up(point, &snapshot, &params)? {
                 None if prefix_index(point, &snapshot).await? => look_up(point, &snapshot, &params)?,
@@ -227,10 +235,53 @@ impl Session {
                 tag: RowsTag::select(),
             });
         }
+        if !locks.is_empty() {
+            self.lock_rows(parsed, query, &params, &snapshot).await?;
+        }
         let stats = self.stats_if_needed(&query.plan).await?;
         let plan = query.with_params(&params)?;
         let stream = self.run(plan, &snapshot, stats)?;
         Ok(Outcome::Rows { columns: columns.clone(), stream: Box::pin(stream), tag: RowsTag::select() })
+    }
+
+    /// FOR UPDATE: the rows of the tables behind a query must still be there when the transaction commits, as if it had
+    /// written them. Outside a block the transaction ends with the statement, and there is nothing to do.
+    async fn lock_rows(
+        &mut self,
+        parsed: &Arc<Parsed>,
+        query: &BoundQuery,
+        params: &[ScalarValue],
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<()> {
+        let Statement::Query(ast) = parsed.statement() else { return Ok(()) };
+        let context = self.bind_context(query.param_types.iter().map(|t| Some(*t)).collect());
+        let locked = bind::dml::bind_locks(ast, &context)?;
+        if !self.transaction().explicit {
+            return Ok(());
+        }
+        self.check_writable("SELECT FOR UPDATE")?;
+        for (object, bound) in locked {
+            let plan = bound.with_params(params)?;
+            let batches: Vec<RecordBatch> = self.run_plan(plan, snapshot)?.try_collect().await?;
+            let Some(relation) = snapshot.world.relations.get(&object.id) else { continue };
+            let schema = object.arrow_schema();
+            for batch in batches.iter().filter(|b| b.num_rows() > 0) {
+                // Rows of this transaction are nobody else's, and those an outer join makes up are nobody's.
+                let present = relation.live_weight(batch, snapshot.pin.epoch())?;
+                let mask: BooleanArray = present.iter().map(|n| Some(*n > 0)).collect();
+                let rows = filter_record_batch(batch, &mask)?;
+                let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?;
+                let write = TableWrite {
+                    table: object.id,
+                    change: crate::zset::ZBatch::deletes(rows),
+                    object: object.clone(),
+                    upsert: false,
+                    locked: true,
+                };
+                self.transaction().write([write]);
+            }
+        }
+        Ok(())
     }
 
     /// Runs a plan at a snapshot. The transaction's own writes are seen on top.
@@ -269,8 +320,9 @@ impl Session {
         for id in transaction.written() {
             let below = snapshot.world.relations.get(&id);
             let rows = transaction.overlay(id, below.map(|r| &**r), epoch)?;
-            let Some(schema) = rows.first().map(|b| b.schema()).or_else(|| below.map(|r| r.schema().clone()))
-            else {
+            let defined = transaction.own_definition(id).map(Object::arrow_schema);
+            let schema = defined.or_else(|| rows.first().map(|b| b.schema()));
+            let Some(schema) = schema.or_else(|| below.map(|r| r.schema().clone())) else {
                 continue;
             };
             let relation = Relation::new("transaction", schema.clone(), Vec::new(), 1);

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::object::DATABASE;
-use crate::catalog::{Catalog, ObjectId};
+use crate::catalog::{Catalog, Object, ObjectBody, ObjectId};
 use crate::config::{SavedSettings, SessionSettings};
 use crate::coord::Shared;
 use crate::coord::aside::{build_indexes, off_the_wire};
@@ -24,12 +24,12 @@ use crate::coord::backend::{
 use crate::coord::command::{Command, DdlOp, TableWrite};
 use crate::coord::copy::CopiedRows;
 use crate::coord::cursor::Cursor;
-use crate::coord::ddl::Definer;
 use crate::coord::select::Prepared;
+use crate::coord::sequence::SessionSequences;
 use crate::coord::server::Server;
 use crate::coord::transaction::Transaction;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::bind::BindContext;
+use crate::sql::bind::{BindContext, SequenceSource};
 use crate::sql::statement::{
     Discard, Isolation, ParsedStatement, Set, SetValue, SqlQuery, Statement, TransactionModes,
 };
@@ -116,10 +116,16 @@ pub struct Session {
     pub(super) handle: CancelHandle,
     /// Cancels the running statement.
     pub(super) cancel: CancellationToken,
+    pub(super) sequences: Arc<SessionSequences>,
+    /// Whether there has been a temporary object.
+    pub(super) has_temporary: bool,
+    /// The schema for temporary objects, once it has a name.
+    pub(super) temporary: std::sync::OnceLock<String>,
 }
 
 impl std::ops::Drop for Session {
     fn drop(&mut self) {
+        self.leave_temporary();
         self.server.disconnected(self.pid);
     }
 }
@@ -132,6 +138,9 @@ impl Session {
         handle: CancelHandle,
     ) -> Self {
         Session {
+            sequences: Arc::new(SessionSequences::new(server.shared.clone())),
+            has_temporary: false,
+            temporary: std::sync::OnceLock::new(),
             server,
             pid: params.pid,
             user: params.user,
@@ -309,14 +318,23 @@ impl Session {
         let mut attempt = 0;
         let mut tag = None;
         loop {
-            let Some(transaction) = self.transaction.take() else { return Ok(tag) };
+            if self.has_temporary {
+                self.end_temporary_tables()?;
+            }
+            let Some(mut transaction) = self.transaction.take() else { return Ok(tag) };
             let replayable = self.replayable.take();
             if transaction.is_read_only_so_far() {
                 self.close_cursors(true);
                 self.ended(true);
                 return Ok(tag);
             }
-            let may_retry = !transaction.explicit && !transaction.has_definitions();
+            let may_retry = !transaction.explicit;
+            for id in transaction.created_sequences() {
+                // Values that the transaction has taken from its own sequences.
+                if let Some(value) = self.shared().sequences.value(id) {
+                    transaction.add(DdlOp::Sequence(id, value));
+                }
+            }
             let (ddl, writes) = transaction.into_changes();
             match self.send_commit(ddl, writes).await {
                 Ok(_) => {
@@ -492,7 +510,16 @@ impl Session {
         let shared = self.shared().clone();
         let transaction = self.transaction();
         let started = transaction.started;
-        let catalog = transaction.catalog(&shared);
+        let mut catalog = transaction.catalog(&shared);
+        // Nobody has filled the views of this transaction: their queries are run instead.
+        for id in transaction.created_views() {
+            if let Some(object) = catalog.get(id).cloned()
+                && let ObjectBody::MaterializedView { query, emit_on_window_close: false, .. } = &object.body
+            {
+                let body = ObjectBody::View { query: query.clone() };
+                catalog.replace(Object { body, ..(*object).clone() }).unwrap_or_default();
+            }
+        }
         let context = self.context_over(&catalog, false);
         BindContext { now: started, param_types, ..context }
     }
@@ -509,16 +536,27 @@ impl Session {
             in_view,
             system: crate::coord::introspect::system_tables(),
             text: None,
+            sequences: (!in_view).then(|| self.sequences.clone() as Arc<dyn SequenceSource>),
+            written_in: None,
         }
     }
 
-    /// The schemas to search, `$user` resolved.
+    /// The schemas to search, `$user` resolved; temporary objects come first.
     pub(super) fn search_path(&self) -> Vec<String> {
-        self.settings
+        let mut path: Vec<String> = self
+            .settings
             .search_path()
             .into_iter()
-            .map(|s| if s == "$user" { self.user.clone() } else { s })
-            .collect()
+            .map(|s| match s.as_str() {
+                "$user" => self.user.clone(),
+                "pg_temp" => self.temporary_schema(),
+                _ => s,
+            })
+            .collect();
+        if self.has_temporary && !path.contains(&self.temporary_schema()) {
+            path.insert(0, self.temporary_schema());
+        }
+        path
     }
 
     /// Parameter and result types of a statement. Statements that cannot be described before they run have none.
@@ -643,7 +681,7 @@ impl Session {
                 Ok(command("ROLLBACK"))
             }
             Statement::Query(_) => self.select(parsed, params).await,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
                 self.dml(parsed, params).await
             }
             Statement::Truncate(truncate) => self.truncate(truncate),
@@ -697,51 +735,8 @@ impl Session {
                 // Storage looks after itself; tools send these as a matter of course.
                 Ok(command(parsed.statement().tag()))
             }
-            _ => off_the_wire(usize::MAX, || self.define(parsed)),
+            _ => self.define(parsed).await,
         }
-    }
-
-    /// Definitions.
-    fn define(&mut self, parsed: &Arc<Parsed>) -> Result<Outcome> {
-        let statement = parsed.statement();
-        self.check_writable(statement.tag())?;
-        let shared = self.shared().clone();
-        let mut catalog = self.transaction().catalog(&shared);
-        let whole = match statement {
-            Statement::CreateView(_) | Statement::CreateTable(_) => {
-                parsed.whole.as_deref().map(str::to_string)
-            }
-            _ => None,
-        };
-        let context =
-            |c: &Catalog, in_view: bool| BindContext { text: whole.clone(), ..self.context_over(c, in_view) };
-        let mut definer = Definer {
-            shared: &shared,
-            catalog: &mut catalog,
-            search_path: self.search_path(),
-            text: &parsed.parsed.text,
-            ops: Vec::new(),
-            notices: Vec::new(),
-            context: &context,
-        };
-        match statement {
-            Statement::CreateTable(s) => definer.create_table(s)?,
-            Statement::CreateSource(s) => definer.create_source(s)?,
-            Statement::CreateView(s) => definer.create_view(s)?,
-            Statement::CreateIndex(s) => definer.create_index(s)?,
-            Statement::CreateSink(s) => definer.create_sink(s)?,
-            Statement::CreateSchema(s) => definer.create_schema(s)?,
-            Statement::Drop(s) => definer.drop_objects(s)?,
-            Statement::Alter(s) => definer.alter(s)?,
-            Statement::Comment(s) => definer.comment(s)?,
-            other => return Err(Error::unsupported(format!("{} is not supported", other.tag()))),
-        }
-        let (ops, notices) = (std::mem::take(&mut definer.ops), std::mem::take(&mut definer.notices));
-        for notice in notices {
-            self.notice(Severity::Notice, notice);
-        }
-        self.transaction().define(catalog, ops);
-        Ok(command(statement.tag()))
     }
 
     fn set(&mut self, set: &Set) -> Result<Outcome> {
@@ -759,6 +754,12 @@ impl Session {
     }
 
     fn discard(&mut self, what: Discard) -> Result<Outcome> {
+        if matches!(what, Discard::All | Discard::Sequences) {
+            self.sequences.discard();
+        }
+        if what == Discard::Temp {
+            self.drop_temporary()?;
+        }
         if what == Discard::All {
             if self.transaction.as_ref().is_some_and(|t| t.explicit) {
                 return Err(Error::new(
@@ -770,6 +771,7 @@ impl Session {
             self.statements.clear();
             self.server.inner.locks.release(self.pid, false);
             self.settings.reset_all();
+            self.drop_temporary()?;
         }
         Ok(command(Statement::Discard(what).tag()))
     }

@@ -124,9 +124,8 @@ impl Session {
                     .ok_or_else(|| Error::new(ErrorKind::Syntax, "SHOW COLUMNS needs FROM and a relation"))?;
                 let object = ddl::find(&catalog, &path, name).ok_or_else(|| ddl::undefined(name))?;
                 object
-                    .columns
-                    .iter()
-                    .map(|c| {
+                    .live_columns()
+                    .map(|(_, c)| {
                         vec![
                             Some(c.name.clone()),
                             Some(c.nullable.to_string()),

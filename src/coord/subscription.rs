@@ -102,7 +102,9 @@ impl Envelop {
             columns.push(Arc::new(BooleanArray::from(vec![false; n])));
         }
         columns.push(Arc::new(change.weights_or_ones()));
-        columns.extend(change.columns().iter().cloned());
+        // Columns added since are not part of what was asked for.
+        let wanted = self.schema.fields().len() - self.leading();
+        columns.extend(change.columns().iter().take(wanted).cloned());
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 
@@ -278,7 +280,7 @@ impl Session {
                 format!("cannot subscribe to {} \"{}\"", object.kind_name(), object.name),
             ));
         }
-        if matches!(object.body, ObjectBody::View { .. }) {
+        if matches!(object.body, ObjectBody::View { .. }) || object.columns.iter().any(|c| c.dropped) {
             return Ok(None);
         }
         let relation = shared.world().relations.get(&object.id).cloned().ok_or_else(|| {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use crate::catalog::{Catalog, ObjectId};
+use crate::catalog::{Catalog, Object, ObjectBody, ObjectId};
 use crate::config::SavedSettings;
 use crate::coord::command::{DdlOp, TableWrite};
-use crate::coord::{Shared, World};
+use crate::coord::{Shared, World, rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::relation::Relation;
 use crate::store::snapshot::EpochPin;
@@ -110,9 +110,69 @@ impl Transaction {
     }
 
     /// Takes definitions into the transaction.
-    pub fn define(&mut self, catalog: Catalog, ops: Vec<DdlOp>) {
+    pub fn define(&mut self, catalog: Catalog, ops: Vec<DdlOp>) -> Result<()> {
+        for op in &ops {
+            let DdlOp::Replace(object) = op else { continue };
+            for write in self.writes.iter_mut().filter(|w| w.table == object.id) {
+                if write.change.columns().len() < object.columns.len() {
+                    write.change = write.change.with_rows(rows::widen(write.change.rows(), object)?)?;
+                }
+                write.object = Arc::new((**object).clone());
+            }
+        }
         self.catalog = Some(catalog);
         self.ddl.extend(ops);
+        Ok(())
+    }
+
+    /// The tables that this transaction has altered, as they are now.
+    fn altered(&self) -> impl Iterator<Item = &Object> {
+        self.ddl.iter().filter_map(|op| match op {
+            DdlOp::Replace(o) if matches!(o.body, ObjectBody::Table { .. }) => Some(&**o),
+            _ => None,
+        })
+    }
+
+    /// A table created or altered in this transaction, as it is now.
+    pub fn own_definition(&self, id: ObjectId) -> Option<&Object> {
+        self.ddl.iter().rev().find_map(|op| match op {
+            DdlOp::Replace(o) | DdlOp::Create(o, _) if o.id == id => Some(&**o),
+            _ => None,
+        })
+    }
+
+    /// The sequences created in this transaction.
+    pub fn created_sequences(&self) -> Vec<ObjectId> {
+        self.ddl
+            .iter()
+            .filter_map(|op| match op {
+                DdlOp::Create(o, _) if matches!(o.body, ObjectBody::Sequence(_)) => Some(o.id),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The materialized views created in this transaction, which nobody has filled yet.
+    pub fn created_views(&self) -> Vec<ObjectId> {
+        self.ddl
+            .iter()
+            .filter_map(|op| match op {
+                DdlOp::Create(o, Some(_)) if matches!(o.body, ObjectBody::MaterializedView { .. }) => {
+                    Some(o.id)
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Takes back the writes of a table that goes before anybody sees them.
+    pub fn forget_writes(&mut self, table: ObjectId) {
+        self.writes.retain(|w| w.table != table);
+    }
+
+    /// Adds an operation to be carried out at COMMIT.
+    pub fn add(&mut self, op: DdlOp) {
+        self.ddl.push(op);
     }
 
     /// Takes writes into the transaction.
@@ -122,7 +182,7 @@ impl Transaction {
 
     /// Rows of a table that this transaction has changed.
     pub fn own_rows(&self, table: ObjectId) -> usize {
-        self.writes.iter().filter(|w| w.table == table).map(|w| w.change.num_rows()).sum()
+        self.changes().filter(|w| w.table == table).map(|w| w.change.num_rows()).sum()
     }
 
     /// The place to come back to with [`Transaction::back_to`].
@@ -156,7 +216,8 @@ impl Transaction {
             .iter()
             .filter_map(|op| match op {
                 DdlOp::Create(o, None) if o.is_stored() => {
-                    Some((o.id, Arc::new(Relation::new(&o.name, o.arrow_schema(), Vec::new(), 1))))
+                    let schema = self.own_definition(o.id).unwrap_or(o).arrow_schema();
+                    Some((o.id, Arc::new(Relation::new(&o.name, schema, Vec::new(), 1))))
                 }
                 _ => None,
             })
@@ -171,7 +232,7 @@ impl Transaction {
     /// The transaction's own net change of a table.
     pub fn own_changes(&self, table: ObjectId) -> Result<Option<ZBatch>> {
         let batches: Vec<ZBatch> =
-            self.writes.iter().filter(|w| w.table == table).map(|w| w.change.clone()).collect();
+            self.changes().filter(|w| w.table == table).map(|w| w.change.clone()).collect();
         let Some(schema) = batches.first().map(ZBatch::schema) else { return Ok(None) };
         if batches.iter().all(|b| b.weights().is_none()) {
             return ZBatch::concat(&schema, &batches).map(Some);
@@ -179,9 +240,15 @@ impl Transaction {
         consolidate(&schema, &batches).map(Some)
     }
 
-    /// The tables this transaction has written.
+    /// The writes that change something.
+    fn changes(&self) -> impl Iterator<Item = &TableWrite> {
+        self.writes.iter().filter(|w| !w.locked)
+    }
+
+    /// The tables of which this transaction sees other rows than everybody else: written or altered.
     pub fn written(&self) -> Vec<ObjectId> {
-        let mut ids: Vec<ObjectId> = self.writes.iter().map(|w| w.table).collect();
+        let altered = self.altered().map(|o| o.id);
+        let mut ids: Vec<ObjectId> = self.changes().map(|w| w.table).chain(altered).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -194,18 +261,23 @@ impl Transaction {
         relation: Option<&Relation>,
         epoch: Epoch,
     ) -> Result<Vec<RecordBatch>> {
-        let mut rows = match relation {
+        let mut batches = match relation {
             Some(r) => r.snapshot(epoch).batches(None)?,
             None => Vec::new(),
         };
-        let Some(own) = self.own_changes(table)? else { return Ok(rows) };
+        if let Some(object) = self.own_definition(table) {
+            for batch in &mut batches {
+                *batch = rows::widen(batch, object)?;
+            }
+        }
+        let Some(own) = self.own_changes(table)? else { return Ok(batches) };
         if own.weights().is_none() {
-            rows.push(own.rows().clone());
-            return Ok(rows);
+            batches.push(own.rows().clone());
+            return Ok(batches);
         }
         let schema = own.schema();
-        let mut all = Vec::with_capacity(rows.len() + 1);
-        for batch in rows {
+        let mut all = Vec::with_capacity(batches.len() + 1);
+        for batch in batches {
             all.push(ZBatch::inserts(RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?));
         }
         all.push(own);

@@ -299,6 +299,11 @@ impl Instance {
                 let columns = columns.iter().map(|c| rows.column(*c).clone()).collect();
                 renamed(&batch, columns, &node.schema)
             }
+            // Columns that were added to the relation after this dataflow was planned are not for it.
+            Kind::Input { .. } if batch.columns().len() > node.schema.fields().len() => {
+                let columns = batch.columns()[..node.schema.fields().len()].to_vec();
+                renamed(&batch, columns, &node.schema)
+            }
             _ => Ok(batch),
         }
     }

@@ -37,6 +37,7 @@ pub(crate) fn catalog() -> Catalog {
             ddl: String::new(),
             search_path: Vec::new(),
             comment: None,
+            seen: Vec::new(),
         };
         catalog.insert(object).unwrap();
     };
@@ -45,6 +46,7 @@ pub(crate) fn catalog() -> Catalog {
         append_only: false,
         watermark: None,
         checks: vec![],
+        options: Default::default(),
     };
     let columns = |time: &'static str| {
         [("id", PgType::INT8), ("g", PgType::TEXT), ("v", PgType::INT8), (time, PgType::TIMESTAMPTZ)]
@@ -63,6 +65,7 @@ pub(crate) fn catalog() -> Catalog {
         append_only: true,
         watermark: Some(watermark),
         checks: vec![],
+        options: Default::default(),
     };
     add("s", &columns("ts"), stream.clone());
     add("s2", &columns("ts"), stream);

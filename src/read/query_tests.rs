@@ -55,11 +55,18 @@ fn world(rows: i64, partitions: usize) -> World {
         schema: "public".into(),
         name: "t".into(),
         columns: vec![Column::new("k", PgType::INT8), Column::new("v", PgType::TEXT)],
-        body: ObjectBody::Table { primary_key: vec![0], append_only: false, watermark: None, checks: vec![] },
+        body: ObjectBody::Table {
+            primary_key: vec![0],
+            append_only: false,
+            watermark: None,
+            checks: vec![],
+            options: Default::default(),
+        },
         depends_on: vec![],
         ddl: String::new(),
         search_path: Vec::new(),
         comment: None,
+        seen: Vec::new(),
     });
     let schema = object.arrow_schema();
     let relation = Arc::new(Relation::new("t", schema.clone(), vec![0], 2));

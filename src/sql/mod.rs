@@ -17,6 +17,7 @@ pub mod types;
 
 pub use parser::parse;
 pub use parser::parse_expression;
+pub use parser::rename_column;
 pub use parser::window::{WindowInput, WindowKind, WindowTvf, window_tvf};
 pub use sqlparser::ast::{Expr, Query};
 pub use statement::{ParsedStatement, Statement};

@@ -2,13 +2,22 @@
 //!
 //! Boundary: names and modifiers only; what the types mean is in `types`.
 
-use sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, TimezoneInfo};
+pub use sqlparser::ast::DataType;
+use sqlparser::ast::{ArrayElemTypeDef, CharacterLength, ExactNumberInfo, TimezoneInfo};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{PgType, oid};
 
 /// Greatest precision of a numeric we store.
 const MAX_PRECISION: u64 = 76;
+
+/// The data type as a statement would name it.
+pub fn data_type_of(pg_type: PgType) -> Result<DataType> {
+    match super::parse_expression(&format!("NULL::{}", pg_type.sql_name()))? {
+        sqlparser::ast::Expr::Cast { data_type, .. } => Ok(data_type),
+        _ => Err(Error::internal("a type whose name is none")),
+    }
+}
 
 /// The type that a data type of a parsed statement stands for; 42704 when there is none of this name.
 pub fn pg_type(data_type: &DataType) -> Result<PgType> {

@@ -13,7 +13,7 @@ use super::definitions::{Rows, relations};
 use super::types;
 use super::value::Value;
 use super::{FRESHET_SCHEMA, INFORMATION_SCHEMA, OWNER, PG_CATALOG, SystemState, oids, quote_ident};
-use crate::catalog::object::{Object, ObjectBody};
+use crate::catalog::object::{Object, ObjectBody, SequenceSpec, SequenceUse};
 use crate::types::{PgType, oid};
 
 const CLASS: u32 = 1259;
@@ -38,7 +38,8 @@ impl ClassKind {
             ObjectBody::View { .. } => 'v',
             ObjectBody::MaterializedView { .. } => 'm',
             ObjectBody::Index { .. } => 'i',
-            ObjectBody::Sink { .. } => return None,
+            ObjectBody::Sequence(_) => 'S',
+            ObjectBody::Sink { .. } | ObjectBody::Function(_) => return None,
         }))
     }
 }
@@ -50,6 +51,9 @@ struct Attribute {
     not_null: bool,
     has_default: bool,
     generated: bool,
+    /// `a`, `d` or nothing.
+    identity: &'static str,
+    dropped: bool,
 }
 
 /// Anything in pg_class.
@@ -73,11 +77,6 @@ pub(super) fn namespaces(state: &SystemState<'_>) -> BTreeMap<String, u32> {
         all.entry(relation.schema.clone()).or_insert(FRESHET_SCHEMA);
     }
     all
-}
-
-/// Name of the primary key of a table.
-pub fn primary_key_name(table: &str) -> String {
-    format!("{table}_pkey")
 }
 
 /// Everything in pg_class.
@@ -135,6 +134,13 @@ fn push_object<'a>(
     let mut attributes: Vec<Attribute> = object.columns.iter().map(attribute_of).collect();
     let (mut key, mut checks) = (&[][..], 0);
     match &object.body {
+        ObjectBody::Sequence(_) => {
+            attributes = vec![
+                attribute("last_value", PgType::INT8, true),
+                attribute("log_cnt", PgType::INT8, true),
+                attribute("is_called", PgType::BOOL, true),
+            ];
+        }
         ObjectBody::Index { on, columns, .. } => {
             if let Some(table) = state.catalog.get(*on) {
                 attributes =
@@ -165,7 +171,7 @@ fn push_object<'a>(
     if !key.is_empty() {
         all.push(Class {
             oid: oids::key_index(object.id.0),
-            name: primary_key_name(&object.name),
+            name: object.key_name(),
             namespace,
             kind: 'i',
             attributes: key.iter().filter_map(|c| object.columns.get(*c)).map(indexed_attribute).collect(),
@@ -177,7 +183,15 @@ fn push_object<'a>(
 }
 
 fn attribute(name: &str, pg_type: PgType, not_null: bool) -> Attribute {
-    Attribute { name: name.to_string(), pg_type, not_null, has_default: false, generated: false }
+    Attribute {
+        name: name.to_string(),
+        pg_type,
+        not_null,
+        has_default: false,
+        generated: false,
+        identity: "",
+        dropped: false,
+    }
 }
 
 fn attribute_of(column: &crate::catalog::Column) -> Attribute {
@@ -187,6 +201,12 @@ fn attribute_of(column: &crate::catalog::Column) -> Attribute {
         not_null: !column.nullable,
         has_default: column.default.is_some() || column.generated.is_some(),
         generated: column.generated.is_some(),
+        identity: match column.sequence.map(|s| s.usage) {
+            Some(SequenceUse::Always) => "a",
+            Some(SequenceUse::ByDefault) => "d",
+            Some(SequenceUse::Default) | None => "",
+        },
+        dropped: column.dropped,
     }
 }
 
@@ -219,6 +239,7 @@ pub(super) fn fill<'a>(mut table: Rows<'a>, state: &SystemState<'_>) -> Result<R
                 table.push([oid.into(), name.into(), OWNER.into(), WRAPPER.into()]);
             }
         }
+        "pg_sequence" => pg_sequence(&mut table, state),
         "pg_foreign_table" => pg_foreign_table(&mut table, state),
         _ => return Err(table),
     }
@@ -277,6 +298,11 @@ fn pg_class(table: &mut Rows<'_>, state: &SystemState<'_>) {
         "relispopulated",
         "relreplident",
     ]);
+    let temporary: Vec<u32> = namespaces(state)
+        .into_iter()
+        .filter(|(n, _)| n.starts_with("pg_temp_"))
+        .map(|(_, oid)| oid)
+        .collect();
     for class in classes(state) {
         let am = match class.kind {
             'r' | 'm' => HEAP,
@@ -296,7 +322,7 @@ fn pg_class(table: &mut Rows<'_>, state: &SystemState<'_>) {
             (if am == 0 { 0 } else { class.oid }).into(),
             count.map_or(-1.0, |c| c as f64).into(),
             class.has_index.into(),
-            "p".into(),
+            (if temporary.contains(&class.namespace) { "t" } else { "p" }).into(),
             class.kind.into(),
             class.attributes.len().into(),
             class.checks.into(),
@@ -324,11 +350,12 @@ fn pg_attribute(table: &mut Rows<'_>, state: &SystemState<'_>) {
         "attnotnull",
         "atthasdef",
         "attgenerated",
+        "attidentity",
         "attislocal",
         "attcollation",
     ]);
     for class in classes(state) {
-        for (number, a) in (1i64..).zip(class.attributes) {
+        for (number, a) in (1i64..).zip(class.attributes).filter(|(_, a)| !a.dropped) {
             let info = types::by_oid(a.pg_type.oid);
             let field = |i: usize, default: &'static str| {
                 info.and_then(|t| t.fields.get(i).copied()).unwrap_or(default)
@@ -349,6 +376,7 @@ fn pg_attribute(table: &mut Rows<'_>, state: &SystemState<'_>) {
                 a.not_null.into(),
                 a.has_default.into(),
                 (if a.generated { "s" } else { "" }).into(),
+                a.identity.into(),
                 true.into(),
                 field(22, "0").parse::<i64>().unwrap_or_default().into(),
             ]);
@@ -524,7 +552,7 @@ fn pg_index(table: &mut Rows<'_>, state: &SystemState<'_>) {
             ObjectBody::Table { primary_key, .. } if !primary_key.is_empty() => {
                 push(oids::key_index(object.id.0), object, primary_key, true, true);
             }
-            ObjectBody::Index { on, columns, unique } => {
+            ObjectBody::Index { on, columns, unique, .. } => {
                 if let Some(relation) = state.catalog.get(*on) {
                     push(object.id.0, relation, columns, *unique, false);
                 }
@@ -552,6 +580,26 @@ fn pg_constraint(table: &mut Rows<'_>, state: &SystemState<'_>) {
         "conbin",
     ]);
     let schemas = namespaces(state);
+    for index in state.catalog.objects() {
+        let ObjectBody::Index { on, columns, constraint: true, .. } = &index.body else { continue };
+        let schema = schemas.get(&index.schema).copied().unwrap_or_default();
+        table.push([
+            index.id.0.into(),
+            index.name.as_str().into(),
+            schema.into(),
+            "u".into(),
+            true.into(),
+            on.0.into(),
+            index.id.0.into(),
+            " ".into(),
+            " ".into(),
+            " ".into(),
+            true.into(),
+            true.into(),
+            Value::array(columns.iter().map(|c| Value::from(*c + 1)).collect()),
+            Value::Null,
+        ]);
+    }
     for object in state.catalog.objects() {
         let ObjectBody::Table { primary_key, checks, .. } = &object.body else { continue };
         let schema = schemas.get(&object.schema).copied().unwrap_or_default();
@@ -576,7 +624,7 @@ fn pg_constraint(table: &mut Rows<'_>, state: &SystemState<'_>) {
         if !primary_key.is_empty() {
             let key = Value::array(primary_key.iter().map(|c| Value::from(*c + 1)).collect());
             let id = object.id.0;
-            let name = primary_key_name(&object.name);
+            let name = object.key_name();
             push(oids::key_constraint(id), name, 'p', oids::key_index(id), key, Value::Null);
         }
         for (i, (name, text)) in checks.iter().enumerate() {
@@ -589,7 +637,9 @@ fn pg_attrdef(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(&["oid", "adrelid", "adnum", "adbin"]);
     for object in state.catalog.objects() {
         for (i, column) in object.columns.iter().enumerate() {
-            if let Some(text) = column.default.as_ref().or(column.generated.as_ref()) {
+            if let Some(text) =
+                column.default.as_ref().or(column.generated.as_ref()).filter(|_| !column.dropped)
+            {
                 table.push([
                     oids::default(object.id.0, i + 1).into(),
                     object.id.0.into(),
@@ -597,6 +647,33 @@ fn pg_attrdef(table: &mut Rows<'_>, state: &SystemState<'_>) {
                     text.into(),
                 ]);
             }
+        }
+    }
+}
+
+fn pg_sequence(table: &mut Rows<'_>, state: &SystemState<'_>) {
+    table.columns(&[
+        "seqrelid",
+        "seqtypid",
+        "seqstart",
+        "seqincrement",
+        "seqmax",
+        "seqmin",
+        "seqcache",
+        "seqcycle",
+    ]);
+    for object in state.catalog.objects() {
+        if let ObjectBody::Sequence(s) = &object.body {
+            table.push([
+                object.id.0.into(),
+                s.type_oid.into(),
+                s.start.into(),
+                s.increment.into(),
+                s.max.into(),
+                s.min.into(),
+                s.cache.into(),
+                s.cycle.into(),
+            ]);
         }
     }
 }
@@ -684,6 +761,19 @@ fn pg_depend(table: &mut Rows<'_>, state: &SystemState<'_>) {
                 ]);
             }
         }
+        if let ObjectBody::Sequence(SequenceSpec { owned_by: Some((on, column)), .. }) = &object.body {
+            let usage = state.catalog.get(*on).and_then(|t| t.columns.get(*column)?.sequence);
+            let identity = usage.is_some_and(|s| s.id == object.id && s.usage != SequenceUse::Default);
+            table.push([
+                CLASS.into(),
+                id.into(),
+                0.into(),
+                CLASS.into(),
+                on.0.into(),
+                (*column + 1).into(),
+                (if identity { "i" } else { "a" }).into(),
+            ]);
+        }
         if let ObjectBody::Companion { of, .. } = &object.body {
             table.push([CLASS.into(), id.into(), 0.into(), CLASS.into(), of.0.into(), 0.into(), "i".into()]);
         }
@@ -696,11 +786,11 @@ pub fn index_definition(state: &crate::catalog::Catalog, index: u32, number: usi
         Some(id) => {
             let table = state.get(crate::catalog::ObjectId(id))?;
             let ObjectBody::Table { primary_key, .. } = &table.body else { return None };
-            (table, primary_key, true, primary_key_name(&table.name))
+            (table, primary_key, true, table.key_name())
         }
         None => {
             let object = state.get(crate::catalog::ObjectId(index))?;
-            let ObjectBody::Index { on, columns, unique } = &object.body else { return None };
+            let ObjectBody::Index { on, columns, unique, .. } = &object.body else { return None };
             (state.get(*on)?, columns, *unique, object.name.clone())
         }
     };

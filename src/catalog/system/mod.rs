@@ -13,7 +13,7 @@ mod server;
 pub mod types;
 mod value;
 
-pub use classes::{ClassKind, index_definition, primary_key_name};
+pub use classes::{ClassKind, index_definition};
 pub use definitions::{SystemColumn, SystemRelation, find, relations};
 pub use schema_views::is_system_schema;
 pub use server::{Procedure, procedure_name, procedures, procedures_named};

@@ -2,7 +2,7 @@
 //!
 //! Boundary: rows from the catalog's objects, as the views' definitions in PostgreSQL would give them.
 
-use super::classes::{ClassKind, index_definition, primary_key_name};
+use super::classes::{ClassKind, index_definition};
 use super::definitions::Rows;
 use super::types;
 use super::value::Value;
@@ -119,7 +119,7 @@ fn pg_indexes(table: &mut Rows<'_>, state: &SystemState<'_>) {
     for object in state.catalog.objects() {
         let (on, index, name) = match &object.body {
             ObjectBody::Table { primary_key, .. } if !primary_key.is_empty() => {
-                (object, oids::key_index(object.id.0), primary_key_name(&object.name))
+                (object, oids::key_index(object.id.0), object.key_name())
             }
             ObjectBody::Index { on, .. } => match state.catalog.get(*on) {
                 Some(table) => (table, object.id.0, object.name.clone()),
@@ -291,7 +291,7 @@ fn columns(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(COLUMN_COLUMNS);
     for (o, _) in standard(state) {
         let updatable = matches!(o.body, ObjectBody::Table { append_only: false, .. });
-        for (i, c) in o.columns.iter().enumerate() {
+        for (i, c) in o.live_columns() {
             let nullable = c.nullable && !is_key_column(o, i);
             push_column(table, state, &o.schema, &o.name, i, c, nullable, updatable);
         }
@@ -395,8 +395,10 @@ fn table_constraints(table: &mut Rows<'_>, state: &SystemState<'_>) {
     ]);
     for (o, _) in relations(state) {
         let ObjectBody::Table { primary_key, checks, .. } = &o.body else { continue };
-        let key = (!primary_key.is_empty()).then(|| (primary_key_name(&o.name), "PRIMARY KEY"));
-        for (name, kind) in key.into_iter().chain(checks.iter().map(|(n, _)| (n.clone(), "CHECK"))) {
+        let primary = !primary_key.is_empty();
+        let keys = state.catalog.unique_keys(o).into_iter().filter(|k| k.constraint).enumerate();
+        let keys = keys.map(|(i, k)| (k.name, if primary && i == 0 { "PRIMARY KEY" } else { "UNIQUE" }));
+        for (name, kind) in keys.chain(checks.iter().map(|(n, _)| (n.clone(), "CHECK"))) {
             table.push([
                 state.database.into(),
                 o.schema.as_str().into(),
@@ -428,13 +430,16 @@ fn key_columns(table: &mut Rows<'_>, state: &SystemState<'_>) {
     names.push(if ordered { "ordinal_position" } else { "column_name" });
     table.columns(&names);
     for (o, _) in relations(state) {
-        let ObjectBody::Table { primary_key, .. } = &o.body else { continue };
-        for (i, column) in primary_key.iter().enumerate() {
-            let name = o.columns.get(*column).map(|c| c.name.as_str());
+        let keys = state.catalog.unique_keys(o).into_iter().filter(|k| k.constraint);
+        let columns = keys.flat_map(|k| {
+            k.columns.into_iter().enumerate().map(move |(i, c)| (k.name.clone(), i, c)).collect::<Vec<_>>()
+        });
+        for (key, i, column) in columns {
+            let name = o.columns.get(column).map(|c| c.name.as_str());
             table.push([
                 state.database.into(),
                 o.schema.as_str().into(),
-                primary_key_name(&o.name).into(),
+                key.into(),
                 state.database.into(),
                 o.schema.as_str().into(),
                 o.name.as_str().into(),

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use super::definitions::Rows;
 use super::value::Value;
 use super::{DATABASE_OID, OWNER, PG_CATALOG, SystemState};
+use crate::catalog::object::ObjectBody;
 use crate::config::{Kind, SettingRow};
 
 /// A default operator class of btree.
@@ -189,7 +190,7 @@ pub(super) fn fill<'a>(mut table: Rows<'a>, state: &SystemState<'_>) -> Result<R
                 ]);
             }
         }
-        "pg_proc" => pg_proc(&mut table),
+        "pg_proc" => pg_proc(&mut table, state),
         "pg_settings" => pg_settings(&mut table, &state.settings),
         "pg_stat_activity" => pg_stat_activity(&mut table, state),
         "pg_stat_database" => {
@@ -239,7 +240,12 @@ pub fn procedures() -> &'static [Procedure] {
     })
 }
 
-fn pg_proc(table: &mut Rows<'_>) {
+/// Oid of the type record.
+const RECORD: u32 = 2249;
+/// Oid of the language SQL.
+const SQL_LANGUAGE: u32 = 14;
+
+fn pg_proc(table: &mut Rows<'_>, state: &SystemState<'_>) {
     table.columns(&[
         "oid",
         "proname",
@@ -275,6 +281,32 @@ fn pg_proc(table: &mut Rows<'_>) {
             p.arguments.len().into(),
             "s".into(),
             p.name.into(),
+        ]);
+    }
+    let schemas = super::classes::namespaces(state);
+    for object in state.catalog.objects() {
+        let ObjectBody::Function(f) = &object.body else { continue };
+        let returns = match f.columns.as_deref() {
+            Some([(_, only)]) => *only,
+            Some(_) => RECORD,
+            None => f.result,
+        };
+        table.push([
+            object.id.0.into(),
+            object.name.as_str().into(),
+            schemas.get(&object.schema).copied().unwrap_or_default().into(),
+            OWNER.into(),
+            SQL_LANGUAGE.into(),
+            100.0.into(),
+            "f".into(),
+            f.volatility.into(),
+            f.columns.is_some().into(),
+            f.strict.into(),
+            returns.into(),
+            Value::vector(f.args.iter().map(|(_, oid)| Value::from(*oid)).collect()),
+            f.args.len().into(),
+            "u".into(),
+            f.body.as_str().into(),
         ]);
     }
 }

@@ -18,11 +18,13 @@ fn catalog() -> Catalog {
             append_only: false,
             watermark: None,
             checks: vec![("c".into(), "id > 0".into())],
+            options: Default::default(),
         },
         depends_on: vec![],
         ddl: String::new(),
         search_path: vec![],
         comment: Some("All".into()),
+        seen: vec![],
     })
     .unwrap();
     c

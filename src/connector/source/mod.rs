@@ -352,6 +352,7 @@ mod tests {
             ddl: String::new(),
             search_path: Vec::new(),
             comment: None,
+            seen: Vec::new(),
         };
         assert!(SourceSpec::of(&object).is_none());
         object.body = ObjectBody::Source {

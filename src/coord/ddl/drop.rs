@@ -1,10 +1,13 @@
 //! DROP: objects with what hangs on them, and what depends on them with CASCADE.
 
+use std::sync::Arc;
+
 use super::Definer;
-use crate::catalog::{Object, ObjectBody};
+use crate::catalog::object::SequenceUse;
+use crate::catalog::{Column, Object, ObjectBody};
 use crate::coord::command::DdlOp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::statement::{Drop, ObjectKind};
+use crate::sql::statement::{Drop, Name, ObjectKind};
 
 impl Definer<'_> {
     /// DROP.
@@ -14,9 +17,14 @@ impl Definer<'_> {
                 self.drop_schema(stmt, &name.name)?;
                 continue;
             }
-            match self.find(name) {
+            let found = match stmt.kind {
+                ObjectKind::Function => self.find_function(name),
+                _ => self.find(name),
+            };
+            match found {
                 Some(object) => {
                     self.check_kind(stmt.kind, &object)?;
+                    self.check_droppable(&object, stmt.cascade)?;
                     if let ObjectBody::Companion { of, .. } = object.body {
                         let owner = self.catalog.get(of).map_or_else(String::new, |o| o.name.clone());
                         return Err(Error::new(
@@ -36,6 +44,10 @@ impl Definer<'_> {
                 }
                 None => {
                     let what = stmt.kind.keyword().to_lowercase();
+                    if stmt.kind == ObjectKind::Function {
+                        let message = format!("function {}() does not exist", name.name);
+                        return Err(Error::new(ErrorKind::UndefinedFunction, message));
+                    }
                     return Err(Error::new(
                         if stmt.kind == ObjectKind::Index {
                             ErrorKind::UndefinedObject
@@ -60,6 +72,8 @@ impl Definer<'_> {
             ObjectKind::MaterializedView => matches!(object.body, ObjectBody::MaterializedView { .. }),
             ObjectKind::Index => matches!(object.body, ObjectBody::Index { .. }),
             ObjectKind::Sink => matches!(object.body, ObjectBody::Sink { .. }),
+            ObjectKind::Sequence => matches!(object.body, ObjectBody::Sequence(_)),
+            ObjectKind::Function => matches!(object.body, ObjectBody::Function(_)),
             _ => true,
         };
         if fits {
@@ -106,10 +120,91 @@ impl Definer<'_> {
         Ok(())
     }
 
+    /// What belongs to a constraint or a column cannot be dropped by itself.
+    fn check_droppable(&mut self, object: &Object, cascade: bool) -> Result<()> {
+        match &object.body {
+            ObjectBody::Index { on, constraint: true, .. } => {
+                let table = self.catalog.get(*on).map_or_else(String::new, |o| o.name.clone());
+                Err(Error::new(
+                    ErrorKind::DependentObjects,
+                    format!(
+                        "cannot drop index {0} because constraint {0} on table {table} requires it",
+                        object.name
+                    ),
+                )
+                .with_hint(format!("You can drop constraint {} on table {table} instead.", object.name)))
+            }
+            ObjectBody::Sequence(_) => self.leave_sequence(object, cascade),
+            _ => Ok(()),
+        }
+    }
+
+    /// Columns stop taking values from a sequence that is dropped with CASCADE.
+    fn leave_sequence(&mut self, sequence: &Object, cascade: bool) -> Result<()> {
+        for table in self.catalog.dependents(sequence.id) {
+            let uses = |c: &Column| c.sequence.is_some_and(|s| s.id == sequence.id) && !c.dropped;
+            let Some(column) = table.columns.iter().find(|c| uses(c)) else { continue };
+            let identity = column.sequence.is_some_and(|s| s.usage != SequenceUse::Default);
+            if identity {
+                return Err(Error::new(
+                    ErrorKind::DependentObjects,
+                    format!(
+                        "cannot drop sequence {} because column {} of table {} requires it",
+                        sequence.name, column.name, table.name
+                    ),
+                )
+                .with_hint(format!("You can drop column {} of table {} instead.", column.name, table.name)));
+            }
+            if !cascade {
+                return Err(Error::new(
+                    ErrorKind::DependentObjects,
+                    format!("cannot drop sequence {} because other objects depend on it", sequence.name),
+                )
+                .with_detail(format!(
+                    "default value for column {} of table {} depends on sequence {}",
+                    column.name, table.name, sequence.name
+                ))
+                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
+            self.notices.push(Error::new(
+                ErrorKind::DependentObjects,
+                format!("drop cascades to default value for column {} of table {}", column.name, table.name),
+            ));
+            let mut altered = (*table).clone();
+            for column in altered.columns.iter_mut().filter(|c| uses(c)) {
+                column.sequence = None;
+                column.default = None;
+            }
+            altered.depends_on.retain(|id| *id != sequence.id);
+            self.replace(altered)?;
+        }
+        Ok(())
+    }
+
+    /// The function a name means along the search path.
+    pub(super) fn find_function(&self, name: &Name) -> Option<Arc<Object>> {
+        match &name.schema {
+            Some(schema) => self.catalog.find_function(schema, &name.name).cloned(),
+            None => self.search_path.iter().find_map(|s| self.catalog.find_function(s, &name.name)).cloned(),
+        }
+    }
+
     /// Drops an object with its companions and indexes, and with CASCADE all that is built on it.
-    pub(super) fn drop_tree(&mut self, object: &Object, cascade: bool) -> Result<()> {
+    pub(in crate::coord) fn drop_tree(&mut self, object: &Object, cascade: bool) -> Result<()> {
         for dependent in self.catalog.dependents(object.id) {
-            let own = matches!(dependent.body, ObjectBody::Companion { .. } | ObjectBody::Index { .. });
+            if self.catalog.get(dependent.id).is_none() {
+                continue;
+            }
+            // A table takes its values from the sequences it owns, and these belong to it.
+            let owner = |o: &Object| match &o.body {
+                ObjectBody::Sequence(spec) => spec.owned_by.map(|(table, _)| table),
+                _ => None,
+            };
+            if owner(object) == Some(dependent.id) {
+                continue;
+            }
+            let own = matches!(dependent.body, ObjectBody::Companion { .. } | ObjectBody::Index { .. })
+                || owner(&dependent) == Some(object.id);
             if own {
                 self.drop_tree(&dependent, cascade)?;
                 continue;
@@ -120,20 +215,20 @@ impl Definer<'_> {
                     format!(
                         "cannot drop {} {} because other objects depend on it",
                         object.kind_name(),
-                        object.name
+                        object.described()
                     ),
                 )
                 .with_detail(format!(
                     "{} {} depends on {} {}",
                     dependent.kind_name(),
-                    dependent.name,
+                    dependent.described(),
                     object.kind_name(),
-                    object.name
+                    object.described()
                 ))
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
             }
             if self.catalog.get(dependent.id).is_some() {
-                let message = format!("drop cascades to {} {}", dependent.kind_name(), dependent.name);
+                let message = format!("drop cascades to {} {}", dependent.kind_name(), dependent.described());
                 self.notices.push(Error::new(ErrorKind::DependentObjects, message));
                 self.drop_tree(&dependent, cascade)?;
             }

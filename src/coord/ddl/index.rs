@@ -16,9 +16,13 @@ impl Definer<'_> {
             )
             .with_detail("This operation is not supported for views."));
         }
-        if stmt.unique {
-            return Err(Error::unsupported("unique indexes are not supported")
-                .with_hint("Declare a PRIMARY KEY when the table is created."));
+        if stmt.unique && !matches!(table.body, ObjectBody::Table { .. }) {
+            return Err(Error::unsupported(format!(
+                "a unique index on {} \"{}\" is not supported",
+                table.kind_name(),
+                table.name
+            ))
+            .with_hint("What its rows are follows from its query or its source."));
         }
         if stmt.predicate.is_some() || !stmt.include.is_empty() {
             return Err(Error::unsupported("partial indexes and INCLUDE are not supported"));
@@ -43,30 +47,41 @@ impl Definer<'_> {
         if columns.is_empty() {
             // CREATE DEFAULT INDEX: the key, or every column.
             columns = match table.unique_key() {
-                [] => (0..table.columns.len()).collect(),
+                [] => table.live_columns().map(|(i, _)| i).collect(),
                 key => key.to_vec(),
             };
         }
         let name = match &stmt.name {
             Some(name) => name.clone(),
-            None => self.free_index_name(&table, &columns),
+            None => {
+                let names: Vec<&str> = columns.iter().map(|c| table.columns[*c].name.as_str()).collect();
+                self.free_name(&table, &names, "idx")
+            }
         };
         if self.exists(&table.schema, &name, stmt.if_not_exists)? {
             return Ok(());
         }
-        let mut object = self.object(
-            &table.schema,
-            &name,
-            Vec::new(),
-            ObjectBody::Index { on: table.id, columns, unique: false },
-        );
+        self.add_index(&table, name, columns, stmt.unique, false)
+    }
+
+    /// An index on a relation.
+    pub(super) fn add_index(
+        &mut self,
+        table: &Object,
+        name: String,
+        columns: Vec<usize>,
+        unique: bool,
+        constraint: bool,
+    ) -> Result<()> {
+        let body = ObjectBody::Index { on: table.id, columns, unique, constraint };
+        let mut object = self.object(&table.schema, &name, Vec::new(), body);
         object.depends_on = vec![table.id];
         self.create(object, None).map(drop)
     }
 
-    pub(super) fn free_index_name(&self, table: &Object, columns: &[usize]) -> String {
-        let names: Vec<&str> = columns.iter().map(|c| table.columns[*c].name.as_str()).collect();
-        let base = format!("{}_{}_idx", table.name, names.join("_"));
+    /// PostgreSQL's name for an index or a constraint on columns.
+    pub(super) fn free_name(&self, table: &Object, columns: &[&str], suffix: &str) -> String {
+        let base = format!("{}_{}_{suffix}", table.name, columns.join("_"));
         std::iter::once(base.clone())
             .chain((1..).map(|n| format!("{base}{n}")))
             .find(|name| self.catalog.find(&table.schema, name).is_none())

@@ -6,11 +6,15 @@
 
 mod alter;
 mod drop;
+mod function;
 mod index;
+mod sequence;
 mod table;
 mod view;
 
 use std::sync::Arc;
+
+use arrow::array::RecordBatch;
 
 use crate::catalog::{Catalog, Column, Object, ObjectBody, ObjectId};
 use crate::coord::Shared;
@@ -19,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, Plan};
 use crate::sql::bind::{self, BindContext, BoundQuery};
 use crate::sql::statement::{Comment, CreateSchema, Emit, Name, Options};
+use crate::time::Epoch;
 
 /// The catalog a statement works on, and what it has done to it.
 pub struct Definer<'a> {
@@ -36,10 +41,23 @@ pub struct Definer<'a> {
     pub notices: Vec<Error>,
     /// Makes the context for binding against a catalog.
     pub context: &'a dyn Fn(&Catalog, bool) -> BindContext<'static>,
+    /// The session's schema for temporary objects.
+    pub temporary: String,
+    /// The rows of a table as the transaction sees them, in the columns it has.
+    pub rows: &'a dyn Fn(&Object) -> Result<Vec<RecordBatch>>,
+    /// The epoch that the session reads at.
+    pub epoch: Epoch,
+    /// Columns that rows from before have to be given values for, by (table, column).
+    pub fill: Vec<(ObjectId, usize)>,
+}
+
+/// Whether a schema holds some session's temporary objects.
+pub fn is_temporary(schema: &str) -> bool {
+    schema.starts_with("pg_temp_")
 }
 
 impl Definer<'_> {
-    pub(super) fn new_name(&self, name: &Name) -> Result<(String, String)> {
+    pub(super) fn new_name(&mut self, name: &Name) -> Result<(String, String)> {
         if let Some(database) = &name.database
             && database != crate::catalog::object::DATABASE
         {
@@ -47,13 +65,18 @@ impl Definer<'_> {
                 "cross-database references are not implemented: \"{name}\""
             )));
         }
-        let schema =
-            match &name.schema {
-                Some(schema) => schema.clone(),
-                None => self.search_path.iter().find(|s| self.catalog.has_schema(s)).cloned().ok_or_else(
-                    || Error::new(ErrorKind::UndefinedSchema, "no schema has been selected to create in"),
-                )?,
-            };
+        let schema = match &name.schema {
+            Some(schema) if schema == "pg_temp" => self.temporary_schema()?,
+            Some(schema) => schema.clone(),
+            None => self
+                .search_path
+                .iter()
+                .find(|s| self.catalog.has_schema(s) && !is_temporary(s))
+                .cloned()
+                .ok_or_else(|| {
+                    Error::new(ErrorKind::UndefinedSchema, "no schema has been selected to create in")
+                })?,
+        };
         if ["pg_catalog", "information_schema", "freshet"].contains(&schema.as_str()) {
             return Err(Error::new(
                 ErrorKind::InsufficientPrivilege,
@@ -70,8 +93,35 @@ impl Definer<'_> {
         Ok((schema, name.name.clone()))
     }
 
+    /// The session's schema for temporary objects, created when it is first needed.
+    pub(super) fn temporary_schema(&mut self) -> Result<String> {
+        let schema = self.temporary.clone();
+        if !self.catalog.has_schema(&schema) {
+            self.catalog.add_schema(&schema)?;
+            self.ops.push(DdlOp::CreateSchema(schema.clone()));
+        }
+        Ok(schema)
+    }
+
+    /// Schema and name of a new object that may be temporary.
+    pub(super) fn new_name_in(&mut self, name: &Name, temporary: bool) -> Result<(String, String)> {
+        if !temporary {
+            return self.new_name(name);
+        }
+        if name.schema.as_deref().is_some_and(|s| s != "pg_temp") {
+            return Err(Error::new(
+                ErrorKind::InvalidTableDefinition,
+                "cannot create temporary relation in non-temporary schema",
+            ));
+        }
+        Ok((self.temporary_schema()?, name.name.clone()))
+    }
+
     /// The object a name means along the search path.
     pub fn find(&self, name: &Name) -> Option<Arc<Object>> {
+        if name.schema.as_deref() == Some("pg_temp") {
+            return self.catalog.find(&self.temporary, &name.name).cloned();
+        }
         find(self.catalog, &self.search_path, name)
     }
 
@@ -99,6 +149,7 @@ impl Definer<'_> {
             ddl: self.text.to_string(),
             search_path: self.search_path.clone(),
             comment: None,
+            seen: Vec::new(),
         }
     }
 
@@ -174,6 +225,10 @@ impl Definer<'_> {
 /// The object a name means along a search path.
 pub fn find(catalog: &Catalog, search_path: &[String], name: &Name) -> Option<Arc<Object>> {
     match &name.schema {
+        Some(schema) if schema == "pg_temp" => {
+            let temporary = search_path.iter().find(|s| is_temporary(s));
+            temporary.and_then(|s| catalog.find(s, &name.name)).cloned()
+        }
         Some(schema) => catalog.find(schema, &name.name).cloned(),
         None => search_path.iter().find_map(|s| catalog.find(s, &name.name)).cloned(),
     }
@@ -222,7 +277,7 @@ pub(super) fn columns_of(schema: &arrow::datatypes::Schema) -> Vec<Column> {
 }
 
 pub(super) fn position(columns: &[Column], name: &str) -> Option<usize> {
-    columns.iter().position(|c| c.name == name)
+    columns.iter().position(|c| c.name == name && !c.dropped)
 }
 
 pub(super) fn no_options(options: &Options) -> Result<()> {

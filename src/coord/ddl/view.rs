@@ -14,10 +14,10 @@ use crate::sql::statement::{CreateSink, CreateView, Emit, Target};
 impl Definer<'_> {
     /// CREATE [OR REPLACE] VIEW and CREATE MATERIALIZED VIEW.
     pub fn create_view(&mut self, stmt: &CreateView) -> Result<()> {
-        if stmt.temporary {
-            return Err(Error::unsupported("temporary views are not supported"));
+        if stmt.temporary && stmt.materialized {
+            return Err(Error::unsupported("temporary materialized views are not supported"));
         }
-        let (schema, name) = self.new_name(&stmt.name)?;
+        let (mut schema, name) = self.new_name_in(&stmt.name, stmt.temporary)?;
         if let Some(old) = self.catalog.find(&schema, &name).cloned() {
             if stmt.or_replace && !stmt.materialized {
                 return self.replace_view(stmt, &old);
@@ -40,6 +40,14 @@ impl Definer<'_> {
         }
         let bound = self.bind(stmt)?;
         let columns = view_columns(&bound, &stmt.columns)?;
+        if self.reads_temporary(&bound) && !super::is_temporary(&schema) {
+            if stmt.materialized {
+                return Err(Error::unsupported("materialized views must not use temporary tables or views"));
+            }
+            let message = format!("view \"{name}\" will be a temporary view");
+            self.notices.push(Error::new(ErrorKind::InvalidTableDefinition, message));
+            schema = self.temporary_schema()?;
+        }
         if !stmt.materialized {
             let body = ObjectBody::View { query: stmt.query.text.clone() };
             let mut object = self.object(&schema, &name, columns, body);
@@ -72,6 +80,11 @@ impl Definer<'_> {
                 .with_detail("A view's query cannot have parameters."));
         }
         Ok(bound)
+    }
+
+    fn reads_temporary(&self, bound: &BoundQuery) -> bool {
+        let temporary = |o: &std::sync::Arc<Object>| super::is_temporary(&o.schema);
+        bound.depends_on.iter().any(|id| self.catalog.get(*id).is_some_and(temporary))
     }
 
     pub(super) fn plan(&self, bound: &BoundQuery, emit: Emit) -> Result<Arc<Plan>> {

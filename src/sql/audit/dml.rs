@@ -1,8 +1,8 @@
 //! The audit of statements that write rows.
 
 use sqlparser::ast::{
-    Assignment, Delete, FromTable, Insert, TableAliasWithoutColumns, TableFactor, TableObject,
-    TableWithJoins, Update,
+    Assignment, ConflictTarget, Delete, DoUpdate, FromTable, Insert, OnConflict, OnConflictAction, OnInsert,
+    TableAliasWithoutColumns, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
 };
 
 use super::{Audited, Auditor, PLAIN, refuse, refuse_if};
@@ -53,11 +53,20 @@ pub fn insert(insert: &Insert) -> Audited {
     refuse_if(*has_table_keyword, "INSERT INTO TABLE", "Leave TABLE out.")?;
     refuse_if(!assignments.is_empty(), "INSERT … SET", "Use VALUES.")?;
     refuse_if(partitioned.is_some() || !after_columns.is_empty(), "PARTITION in INSERT", "")?;
-    refuse_if(
-        on.is_some(),
-        "ON CONFLICT",
-        "An INSERT of an existing key is an error (23505); UPDATE or DELETE the row first.",
-    )?;
+    match on {
+        None => {}
+        Some(OnInsert::OnConflict(OnConflict { conflict_target, action })) => {
+            match conflict_target {
+                Some(ConflictTarget::OnConstraint(name)) => PLAIN.name(name)?,
+                Some(ConflictTarget::Columns(_)) | None => {}
+            }
+            if let OnConflictAction::DoUpdate(DoUpdate { assignments, selection }) = action {
+                PLAIN.assignments(assignments)?;
+                PLAIN.exprs(selection)?;
+            }
+        }
+        Some(_) => return refuse("ON DUPLICATE KEY", "Write ON CONFLICT (key) DO UPDATE."),
+    }
     refuse_if(output.is_some(), "OUTPUT", "Use RETURNING.")?;
     refuse_if(priority.is_some(), "an INSERT priority", "")?;
     refuse_if(insert_alias.is_some(), "an alias of the inserted row", "")?;
@@ -99,7 +108,15 @@ pub fn update(update: &Update) -> Audited {
         limit,
     } = update;
     refuse_if(!optimizer_hints.is_empty(), "an optimizer hint", "")?;
-    refuse_if(from.is_some(), "UPDATE … FROM", "Use subqueries in SET and WHERE.")?;
+    match from {
+        Some(UpdateTableFromKind::AfterSet(from)) => {
+            from.iter().try_for_each(|table| PLAIN.table_with_joins(table))?;
+        }
+        Some(UpdateTableFromKind::BeforeSet(_)) => {
+            return refuse("UPDATE … FROM before SET", "Write SET first.");
+        }
+        None => {}
+    }
     refuse_if(output.is_some(), "OUTPUT", "Use RETURNING.")?;
     refuse_if(or.is_some(), "UPDATE OR …", "")?;
     refuse_if(!order_by.is_empty() || limit.is_some(), "ORDER BY and LIMIT in UPDATE", "")?;
@@ -125,7 +142,7 @@ pub fn delete(delete: &Delete) -> Audited {
     } = delete;
     refuse_if(!optimizer_hints.is_empty(), "an optimizer hint", "")?;
     refuse_if(!tables.is_empty(), "DELETE tables FROM", "Write DELETE FROM one table.")?;
-    refuse_if(using.is_some(), "DELETE … USING", "Use EXISTS in WHERE.")?;
+    using.iter().flatten().try_for_each(|table| PLAIN.table_with_joins(table))?;
     refuse_if(output.is_some(), "OUTPUT", "Use RETURNING.")?;
     refuse_if(!order_by.is_empty() || limit.is_some(), "ORDER BY and LIMIT in DELETE", "")?;
     match from {

@@ -12,8 +12,8 @@ pub use dml::{delete, insert, update};
 
 use sqlparser::ast::{
     Cte, Distinct, Expr, Fetch, FunctionArg, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator,
-    LimitClause, NamedWindowDefinition, NamedWindowExpr, ObjectName, ObjectNamePart, Offset, OrderBy,
-    OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectFlavor, SelectItem,
+    LimitClause, LockClause, NamedWindowDefinition, NamedWindowExpr, NonBlock, ObjectName, ObjectNamePart,
+    Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectFlavor, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TableAlias, TableAliasColumnDef,
     TableFactor, TableFunctionArgs, TableVersion, TableWithJoins, Values, WildcardAdditionalOptions, With,
 };
@@ -28,7 +28,24 @@ use crate::error::{Error, ErrorKind, Result};
 pub fn query(query: &Query) -> Result<(), Refusal> {
     // The evaluator of system queries takes WITH ORDINALITY; whose query this is, its names tell.
     let system = system::is_catalog_query(query, &Catalog::new(), &[]);
-    Auditor { system }.query(query)
+    let auditor = Auditor { system };
+    match query.locks.as_slice() {
+        [] => auditor.query(query),
+        locks => {
+            auditor.locks(locks)?;
+            auditor.query(&Query { locks: Vec::new(), ..query.clone() })
+        }
+    }
+}
+
+/// Audits WITH before a statement that writes rows.
+pub fn with(with: &With) -> Result<(), Refusal> {
+    PLAIN.with(with)
+}
+
+/// Audits the target or source of MERGE.
+pub fn factor(factor: &TableFactor) -> Result<(), Refusal> {
+    PLAIN.table_factor(factor)
 }
 
 /// Audits an expression that stands alone.
@@ -98,6 +115,22 @@ impl Auditor {
     }
 
     // ---- queries ----
+
+    /// FOR UPDATE at the end of a whole query.
+    fn locks(&self, locks: &[LockClause]) -> Audited {
+        locks.iter().try_for_each(|lock| {
+            let LockClause { lock_type: _, of, nonblock } = lock;
+            // There is nothing to wait for: a conflict shows when the transaction commits.
+            match nonblock {
+                Some(NonBlock::SkipLocked) => refuse(
+                    "SKIP LOCKED",
+                    "Rows are not locked: a transaction that writes them too late fails with 40001.",
+                )?,
+                Some(NonBlock::Nowait) | None => {}
+            }
+            of.iter().try_for_each(|name| self.name(name))
+        })
+    }
 
     pub(super) fn query(&self, query: &Query) -> Audited {
         let Query {

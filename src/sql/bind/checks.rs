@@ -161,6 +161,11 @@ fn ungrouped(select: &Select, having: &Expr) -> Result<()> {
     ))
 }
 
+/// Whether an expression calls an aggregate, outside of its subqueries.
+pub fn has_aggregate(expr: &Expr) -> bool {
+    calls(expr).aggregate
+}
+
 /// Refuses window functions and, where `aggregates` says so, aggregates.
 pub fn refuse(expr: &Expr, place: &str, aggregates: bool) -> Result<()> {
     let calls = calls(expr);

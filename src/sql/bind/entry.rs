@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use sqlparser::ast;
 
 use super::dml::{BoundDml, bind_dml};
@@ -36,15 +36,9 @@ pub fn bind_query_text(text: &str, context: &BindContext) -> Result<BoundQuery> 
     }
 }
 
-/// Binds INSERT, UPDATE or DELETE.
+/// Binds INSERT, UPDATE, DELETE or MERGE.
 pub fn bind_statement(statement: &Statement, context: &BindContext) -> Result<BoundDml> {
-    let ast = match statement {
-        Statement::Insert(s) => ast::Statement::Insert((**s).clone()),
-        Statement::Update(s) => ast::Statement::Update((**s).clone()),
-        Statement::Delete(s) => ast::Statement::Delete((**s).clone()),
-        _ => return Err(Error::internal("not a statement that writes rows")),
-    };
-    bind_dml(&ast, context)
+    bind_dml(statement, context)
 }
 
 /// Checks the DEFAULT of a column: it can be bound, and is of the column's type.
@@ -55,6 +49,22 @@ pub fn bind_default(text: &str, column: &Column, context: &BindContext) -> Resul
     };
     scalar::bind_scalar(text, &Schema::empty(), Some(column.pg_type()), context).map_err(named)?;
     Ok(())
+}
+
+/// Whether each row gets another value from the DEFAULT of a column.
+pub fn is_volatile_default(column: &Column, context: &BindContext) -> Result<bool> {
+    let Some(text) = &column.default else { return Ok(false) };
+    let expr = scalar::bind_scalar(text, &Schema::empty(), Some(column.pg_type()), context)?;
+    let volatile = |e: &Expr| match e {
+        Expr::ScalarFunction(f) => f.func.signature().volatility == Volatility::Volatile,
+        _ => false,
+    };
+    Ok(expr.exists(|e| Ok(volatile(e)))?)
+}
+
+/// The value of the DEFAULT of a column, in the column's type.
+pub fn evaluate_default(text: &str, column: &Column, context: &BindContext) -> Result<ScalarValue> {
+    evaluate_as(&scalar::parse_expr(text)?, column.pg_type(), context)
 }
 
 /// Checks the expression of a generated column: it may read the table's other columns.

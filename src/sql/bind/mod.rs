@@ -14,6 +14,7 @@ mod depend;
 pub mod dml;
 mod entry;
 pub mod errors;
+mod function;
 pub(crate) mod grouping;
 mod lateral;
 mod merged;
@@ -27,6 +28,7 @@ mod resolve_aggregate;
 mod resolve_call;
 mod resolve_plan;
 pub mod scalar;
+mod sequences;
 mod setops;
 mod sets;
 mod shape;
@@ -35,6 +37,8 @@ mod tvf;
 mod using;
 mod window;
 mod window_syntax;
+
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ParamValues;
@@ -46,13 +50,15 @@ use sqlparser::ast::Query;
 
 pub use entry::{
     bind_check, bind_default, bind_generated, bind_interval_micros, bind_query_text, bind_statement,
-    bind_watermark_delay, check_columns, evaluate_as, evaluate_constant, reads_system_tables,
+    bind_watermark_delay, check_columns, evaluate_as, evaluate_constant, evaluate_default,
+    is_volatile_default, reads_system_tables,
 };
+pub use function::check_function;
 pub use optimize::optimize_for_view;
 pub use provider::SystemTable;
 use resolve::Resolver;
 
-use crate::catalog::{Catalog, CatalogTable, ObjectId};
+use crate::catalog::{Catalog, CatalogTable, Object, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::EventTime;
 use crate::types::PgType;
@@ -75,6 +81,18 @@ impl SystemTables for NoSystemTables {
     fn relation(&self, _schema: &str, _name: &str) -> Option<SchemaRef> {
         None
     }
+}
+
+/// Where the values of sequences come from.
+pub trait SequenceSource: Send + Sync {
+    /// The next values of a sequence, in order.
+    fn next(&self, sequence: &Object, count: usize) -> Result<Vec<i64>>;
+    /// What `next` gave this session last.
+    fn current(&self, sequence: &Object) -> Result<i64>;
+    /// What `next` gave this session last of any sequence.
+    fn last(&self) -> Result<i64>;
+    /// Sets a sequence; without `called`, `value` is the next one.
+    fn set(&self, sequence: &Object, value: i64, called: bool) -> Result<()>;
 }
 
 /// What a statement is bound in.
@@ -100,6 +118,10 @@ pub struct BindContext<'a> {
     pub system: &'a dyn SystemTables,
     /// The whole text the syntax tree was parsed from, for error positions.
     pub text: Option<String>,
+    /// The session's sequences; none where nothing may be taken from them.
+    pub sequences: Option<Arc<dyn SequenceSource>>,
+    /// The stored object whose text is bound: names in it mean what they meant when it was written.
+    pub written_in: Option<Arc<Object>>,
 }
 
 impl<'a> BindContext<'a> {
@@ -116,6 +138,8 @@ impl<'a> BindContext<'a> {
             in_view: false,
             system,
             text: None,
+            sequences: None,
+            written_in: None,
         }
     }
 }
@@ -212,6 +236,8 @@ impl<'a> Binder<'a> {
     /// The resolved plan of a query.
     pub(crate) fn query(&mut self, query: &Query) -> Result<LogicalPlan> {
         let mut query = query.clone();
+        let functions = function::inline(&mut query, self.context)?;
+        self.note(functions);
         prepare::prepare_query(&mut query, true)?;
         let provider = provider::Provider::new(self.context);
         let plan = provider.plan(query).map_err(|e| errors::planning(e, self.context))?;

@@ -304,6 +304,7 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
             _ => return Ok(None),
         },
         Expr::Function(f) if f.name.0.len() == 1 && f.over.is_none() => {
+            unwrap_regclass(f);
             let name = f.name.0[0].as_ident().map(fold).unwrap_or_default();
             let Some(renamed) = sets::renamed(&name) else { return window_syntax::rewrite(f) };
             f.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(renamed))]);
@@ -318,6 +319,7 @@ fn rewrite(expr: &mut Expr) -> Result<Option<Expr>> {
                 ));
             }
             f.name.0.remove(0);
+            unwrap_regclass(f);
             let name = f.name.0[0].as_ident().map(fold).unwrap_or_default();
             if let Some(renamed) = sets::renamed(&name) {
                 f.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(renamed))]);
@@ -370,6 +372,20 @@ pub(super) fn query_of(select: Select) -> Query {
         settings: None,
         format_clause: None,
         pipe_operators: vec![],
+    }
+}
+
+/// `nextval('s'::regclass)` means `nextval('s')`.
+fn unwrap_regclass(f: &mut ast::Function) {
+    let [ObjectNamePart::Identifier(name)] = f.name.0.as_slice() else { return };
+    if !super::sequences::FUNCTIONS.contains(&fold(name).as_str()) {
+        return;
+    }
+    if let FunctionArguments::List(list) = &mut f.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))) = list.args.first_mut()
+        && let Expr::Cast { expr, data_type: DataType::Regclass, .. } = arg
+    {
+        *arg = (**expr).clone();
     }
 }
 

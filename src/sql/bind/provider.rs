@@ -21,10 +21,13 @@ use parking_lot::Mutex;
 use sqlparser::ast::{BinaryOperator, Query, Statement};
 
 use super::{BindContext, merged, prepare, tvf, using};
+use crate::catalog::object::Seen;
 use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::{DfResult, Symbol, aggregates, df_error, windows};
 
+/// The schema under which a table's own number names all of its columns, also those that have been dropped.
+pub const PHYSICAL: &str = "\u{1}physical";
 /// Views nested deeper than this are refused.
 const MAX_VIEW_DEPTH: usize = 64;
 /// Columns of USING and NATURAL joins that one query's conditions name.
@@ -71,7 +74,8 @@ pub struct Provider<'a> {
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     views: Mutex<Vec<ObjectId>>,
-    depth: Mutex<usize>,
+    /// The stored objects whose texts are being planned, the innermost last.
+    scopes: Mutex<Vec<Arc<Object>>>,
 }
 
 impl<'a> Provider<'a> {
@@ -83,7 +87,7 @@ impl<'a> Provider<'a> {
             expr_planners: vec![Arc::new(Symbols)],
             relation_planners: vec![Arc::new(tvf::TableFunctions)],
             views: Mutex::new(Vec::new()),
-            depth: Mutex::new(0),
+            scopes: Mutex::new(context.written_in.iter().cloned().collect()),
         }
     }
 
@@ -122,21 +126,22 @@ impl<'a> Provider<'a> {
         self.planner().sql_statement_to_plan(Statement::Query(Box::new(query)))
     }
 
-    fn view(&self, object: &Object, text: &str) -> Result<Arc<dyn TableSource>> {
+    fn view(&self, object: &Arc<Object>, text: &str) -> Result<Arc<dyn TableSource>> {
         {
-            let mut depth = self.depth.lock();
-            *depth += 1;
-            if *depth > MAX_VIEW_DEPTH {
+            let mut scopes = self.scopes.lock();
+            if scopes.len() >= MAX_VIEW_DEPTH {
                 return Err(Error::new(ErrorKind::StatementTooComplex, "views are nested too deeply"));
             }
+            scopes.push(object.clone());
         }
         let planned = super::with_stack(|| {
             let mut query = parse_query(text)?;
+            super::function::inline(&mut query, self.context)?;
             prepare::prepare_query(&mut query, true)?;
             let plan = self.plan(query).map_err(Error::from)?;
             rename(plan, object)
         });
-        *self.depth.lock() -= 1;
+        self.scopes.lock().pop();
         let mut views = self.views.lock();
         if !views.contains(&object.id) {
             views.push(object.id);
@@ -153,20 +158,47 @@ impl<'a> Provider<'a> {
                 "cross-database references are not implemented: \"{name}\""
             )));
         }
+        if name.schema() == Some(PHYSICAL) {
+            let id = name.table().parse().ok().map(ObjectId);
+            let object = id.and_then(|id| self.context.catalog.get(id)).cloned();
+            let object = object.ok_or_else(|| Error::internal("no table of this number"))?;
+            return Ok(Arc::new(CatalogTable::new(object)));
+        }
+        let scope = self.scopes.lock().last().cloned();
+        let path = scope.as_ref().map_or(&self.context.search_path, |o| &o.search_path);
         let schemas: Vec<&str> = match name.schema() {
+            Some("pg_temp") => {
+                path.iter().map(String::as_str).filter(|s| s.starts_with("pg_temp_")).collect()
+            }
             Some(s) => vec![s],
-            None => self.context.search_path.iter().map(String::as_str).collect(),
+            None => path.iter().map(String::as_str).collect(),
         };
         for schema in schemas {
-            if let Some(object) = self.context.catalog.find(schema, name.table())
+            let seen =
+                scope.iter().flat_map(|o| &o.seen).find(|s| s.schema == schema && s.name == name.table());
+            let found = match seen {
+                Some(seen) => self.context.catalog.get(seen.id),
+                // What has come up since under a name that the query's relation had is not what it means.
+                None => self.context.catalog.find(schema, name.table()).filter(|o| {
+                    scope.as_ref().is_none_or(|s| {
+                        s.depends_on.is_empty()
+                            || s.depends_on.contains(&o.id) && !s.seen.iter().any(|seen| seen.id == o.id)
+                    })
+                }),
+            };
+            if let Some(object) = found
                 && object.is_relation()
             {
+                if let Some(seen) = seen {
+                    return self.as_seen(object, seen);
+                }
                 return match &object.body {
                     ObjectBody::View { query } => self.view(object, query),
                     ObjectBody::Source { keeps_history: false, .. } if !self.context.in_view => {
                         Err(Error::unsupported(format!("source \"{}\" does not keep its rows", object.name))
                             .with_hint("Create a materialized view on it, or let it keep its history."))
                     }
+                    _ if object.columns.iter().any(|c| c.dropped) => live(object),
                     _ => Ok(Arc::new(CatalogTable::new(object.clone()))),
                 };
             }
@@ -184,6 +216,40 @@ impl<'a> Provider<'a> {
         };
         Err(Error::new(ErrorKind::UndefinedTable, format!("relation \"{written}\" does not exist")))
     }
+}
+
+impl Provider<'_> {
+    /// A relation under the names, and with the columns, that it had.
+    fn as_seen(&self, object: &Arc<Object>, seen: &Seen) -> Result<Arc<dyn TableSource>> {
+        let plan = match &object.body {
+            ObjectBody::View { query } => {
+                let view = self.view(object, query)?;
+                LogicalPlanBuilder::scan("view", view, None)?.build()?
+            }
+            _ => {
+                let source = Arc::new(CatalogTable::new(object.clone()));
+                LogicalPlanBuilder::scan(TableReference::bare(object.name.as_str()), source, None)?.build()?
+            }
+        };
+        let columns = plan.schema().columns();
+        let shown = seen.columns.iter().zip(&columns).zip(&object.columns);
+        let items: Vec<Expr> = shown
+            .filter(|(_, now)| !now.dropped)
+            .filter_map(|((was, c), _)| Some(Expr::Column(c.clone()).alias(was.as_ref()?)))
+            .collect();
+        let plan = LogicalPlanBuilder::from(plan).project(items)?.build()?;
+        Ok(Arc::new(ViewSource { schema: Arc::new(plan.schema().as_arrow().clone()), plan }))
+    }
+}
+
+/// A table without the columns that have been dropped.
+fn live(object: &Arc<Object>) -> Result<Arc<dyn TableSource>> {
+    let source = Arc::new(CatalogTable::new(object.clone()));
+    let scan = LogicalPlanBuilder::scan(TableReference::bare(object.name.as_str()), source, None)?.build()?;
+    let columns = scan.schema().columns();
+    let items = object.live_columns().map(|(i, c)| Expr::Column(columns[i].clone()).alias(&c.name));
+    let plan = LogicalPlanBuilder::from(scan).project(items)?.build()?;
+    Ok(Arc::new(ViewSource { schema: Arc::new(plan.schema().as_arrow().clone()), plan }))
 }
 
 /// The name that the planner found ambiguous.

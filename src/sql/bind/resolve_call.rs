@@ -54,6 +54,9 @@ impl Resolver<'_> {
                 .map_err(|_| Error::internal(format!("operator {name} without two operands")))?;
             return self.operator(name, left, right);
         }
+        if super::sequences::FUNCTIONS.contains(&name) {
+            return self.sequence_call(name, args);
+        }
         if registry::SPECIAL.contains(&name) {
             return self.special(name, args);
         }

@@ -47,6 +47,8 @@ impl Binder<'_> {
     /// The settled form of an expression over a row.
     pub(crate) fn scalar(&mut self, expr: &ast::Expr, schema: &DFSchema, to: Option<PgType>) -> Result<Expr> {
         let mut expr = expr.clone();
+        let functions = super::function::inline(&mut expr, self.context)?;
+        self.note(functions);
         prepare::prepare_expr(&mut expr)?;
         let provider = Provider::new(self.context);
         let planned = provider

@@ -28,6 +28,7 @@ fn object(catalog: &mut Catalog, name: &str, columns: Vec<Column>, body: ObjectB
         ddl: String::new(),
         search_path: Vec::new(),
         comment: None,
+        seen: Vec::new(),
     };
     catalog.insert(object).unwrap();
     id
@@ -35,8 +36,13 @@ fn object(catalog: &mut Catalog, name: &str, columns: Vec<Column>, body: ObjectB
 
 fn catalog() -> Catalog {
     let mut c = Catalog::new();
-    let table =
-        || ObjectBody::Table { primary_key: vec![0], append_only: false, watermark: None, checks: vec![] };
+    let table = || ObjectBody::Table {
+        primary_key: vec![0],
+        append_only: false,
+        watermark: None,
+        checks: vec![],
+        options: Default::default(),
+    };
     let mut qty = Column::new("qty", PgType::INT4);
     qty.default = Some("1 + 1".into());
     let mut total = Column::new("total", PgType::numeric(12, 2));
@@ -347,14 +353,14 @@ fn view_plans_have_joins_instead_of_cross_products() {
 }
 
 fn dml(sql: &str) -> Result<dml::BoundDml> {
-    dml::bind_dml(&statement(sql), &context())
+    dml::bind_dml(&crate::sql::parse(sql).unwrap().remove(0).statement, &context())
 }
 
 #[test]
 fn insert_completes_rows_with_defaults_and_generated_columns() {
     let b = dml("INSERT INTO items (id, price) VALUES (1, 2.5), ($1, '3')").unwrap();
     assert_eq!(b.param_types, [PgType::INT8]);
-    let (plan, _) = b.with_params(&[ScalarValue::Int64(Some(7))]).unwrap();
+    let plan = b.with_params(&[ScalarValue::Int64(Some(7))]).unwrap().source;
     assert_eq!(values(plan, "insert"), "1|2|2.50|5.00");
     let b = dml("INSERT INTO items SELECT 5, 6, 7.125 RETURNING id, total AS x").unwrap();
     assert_eq!(b.returning.as_ref().unwrap().columns[1].name, "x");

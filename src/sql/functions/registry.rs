@@ -106,7 +106,10 @@ pub const SPECIAL: &[&str] = &[
 
 /// Whether each call may give another value.
 pub fn is_volatile(name: &str) -> bool {
-    matches!(name, "random" | "gen_random_uuid" | "clock_timestamp")
+    matches!(
+        name,
+        "random" | "gen_random_uuid" | "clock_timestamp" | "nextval" | "currval" | "setval" | "lastval"
+    )
 }
 
 /// Whether the name is an operator's symbol.

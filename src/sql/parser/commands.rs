@@ -10,12 +10,11 @@ use crate::sql::statement::{
 };
 
 /// Statements that PostgreSQL (or another system) has and Freshet has not: first words and hint.
-const NOT_BUILT: [(&[&str], &str); 34] = [
+const NOT_BUILT: [(&[&str], &str); 33] = [
     (&["grant"], "There are no roles and privileges."),
     (&["revoke"], "There are no roles and privileges."),
     (&["reassign"], "There are no roles and privileges."),
     (&["security"], "There are no roles and privileges."),
-    (&["merge"], "Use INSERT, UPDATE and DELETE."),
     (&["call"], "There are no procedures."),
     (&["do"], "There are no procedural languages."),
     (&["lock"], "Transactions read one consistent state; no locks are needed."),
@@ -499,6 +498,7 @@ impl Grammar<'_> {
             | Statement::Insert(_)
             | Statement::Update(_)
             | Statement::Delete(_)
+            | Statement::Merge(_)
             | Statement::CreateView(_)
             | Statement::CreateTable(_)
             | Statement::CreateSink(_)
@@ -528,7 +528,11 @@ impl Grammar<'_> {
                 let statement = self.statement()?;
                 if !matches!(
                     statement,
-                    Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+                    Statement::Query(_)
+                        | Statement::Insert(_)
+                        | Statement::Update(_)
+                        | Statement::Delete(_)
+                        | Statement::Merge(_)
                 ) {
                     return Err(self.source.syntax_error(from));
                 }

@@ -227,7 +227,7 @@ impl Grammar<'_> {
             let object = if self.at(&["subscribe"]) {
                 CopyObject::Subscribe(Box::new(self.subscribe()?))
             } else if self.at_any(&["insert", "update", "delete"]) {
-                CopyObject::Dml(Box::new(self.dml()?))
+                CopyObject::Dml(Box::new(self.dml(None)?))
             } else {
                 CopyObject::Query(self.query()?)
             };

@@ -1,4 +1,4 @@
-//! CREATE, DROP, ALTER, COMMENT and TRUNCATE.
+//! CREATE, DROP, COMMENT and TRUNCATE.
 
 use sqlparser::ast;
 use sqlparser::tokenizer::Token;
@@ -7,22 +7,19 @@ use super::Grammar;
 use super::table::TableElements;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::statement::{
-    Alter, AlterAction, Comment, Constraint, CreateIndex, CreateSchema, CreateSink, CreateSource,
-    CreateTable, CreateView, Drop, Emit, IndexColumn, Name, ObjectKind, OptionValue, Options, Statement,
-    Target, Truncate,
+    Comment, CreateIndex, CreateSchema, CreateSink, CreateSource, CreateTable, CreateView, Drop, Emit,
+    IndexColumn, Name, ObjectKind, OnCommitClause, OptionValue, Options, Statement, Target, Truncate,
 };
 
 /// What cannot be created (yet): the words after CREATE, and what to do instead.
-const NOT_CREATED: [(&str, &str); 26] = [
+const NOT_CREATED: [(&str, &str); 24] = [
     ("connection", "Give the connection's options in the source's or sink's own WITH clause."),
     ("secret", "Give the value in the source's or sink's own WITH clause."),
     ("subscription", "SUBSCRIBE to the relation directly."),
-    ("function", "Freshet has no user-defined functions."),
-    ("aggregate", "Freshet has no user-defined functions."),
-    ("procedure", "Freshet has no user-defined functions."),
+    ("aggregate", "Functions in SQL can be created with CREATE FUNCTION."),
+    ("procedure", "Functions in SQL can be created with CREATE FUNCTION."),
     ("type", "Use the built-in types."),
     ("domain", "Use the built-in types, with CHECK constraints."),
-    ("sequence", "Give the values yourself."),
     ("extension", "Freshet has no extensions."),
     ("database", "There is one database; use schemas."),
     ("role", "There are no roles."),
@@ -51,7 +48,9 @@ impl Grammar<'_> {
             self.skip(1);
         }
         let temporary = self.eat(&["temp"]) || self.eat(&["temporary"]);
-        if self.at_any(&["table", "source", "sink", "index", "unique", "default", "schema"]) && or_replace {
+        if self.at_any(&["table", "source", "sink", "index", "unique", "default", "schema", "sequence"])
+            && or_replace
+        {
             return self.unsupported(
                 "OR REPLACE for this kind of object",
                 "Drop the object first, or use IF NOT EXISTS.",
@@ -87,6 +86,12 @@ impl Grammar<'_> {
         if self.eat(&["schema"]) {
             return self.create_schema();
         }
+        if self.eat(&["sequence"]) {
+            return self.create_sequence(temporary);
+        }
+        if self.eat(&["function"]) {
+            return self.create_function(or_replace);
+        }
         if let Token::Word(word) = self.peek()
             && word.quote_style.is_none()
             && let Some((what, hint)) = NOT_CREATED.iter().find(|(w, _)| word.value.eq_ignore_ascii_case(w))
@@ -96,11 +101,11 @@ impl Grammar<'_> {
         Err(self.unexpected())
     }
 
-    fn if_not_exists(&mut self) -> bool {
+    pub(super) fn if_not_exists(&mut self) -> bool {
         self.eat(&["if", "not", "exists"])
     }
 
-    fn if_exists(&mut self) -> bool {
+    pub(super) fn if_exists(&mut self) -> bool {
         self.eat(&["if", "exists"])
     }
 
@@ -117,16 +122,24 @@ impl Grammar<'_> {
             }
         } else if self.at(&["of"]) || self.at(&["partition", "of"]) {
             return self.unsupported("this form of CREATE TABLE", "Name the columns.");
-        } else if !self.at_any(&["as", "with"]) {
+        } else if !self.at_any(&["as", "with"]) && !self.at(&["on", "commit"]) {
             return Err(self.unexpected());
         }
         let append_only = self.eat(&["append", "only"]);
         self.refuse_table_tail()?;
         let options = self.with_options()?;
         self.refuse_table_tail()?;
+        let on_commit = self.on_commit()?;
+        if on_commit.is_some() && !temporary {
+            return Err(Error::new(
+                ErrorKind::InvalidTableDefinition,
+                "ON COMMIT can only be used on temporary tables",
+            ));
+        }
         let format = self.format_encode()?;
         let query = if self.eat(&["as"]) {
-            if !elements.columns.is_empty() || !elements.constraints.is_empty() {
+            let plain = elements.columns.is_empty() && elements.constraints.is_empty();
+            if !plain || !elements.likes.is_empty() {
                 return Err(self.unexpected());
             }
             Some(self.query()?)
@@ -149,7 +162,25 @@ impl Grammar<'_> {
             format,
             query,
             with_no_data,
+            likes: elements.likes,
+            on_commit,
         })))
+    }
+
+    /// `ON COMMIT …`, if it is next.
+    fn on_commit(&mut self) -> Result<Option<OnCommitClause>> {
+        if !self.eat(&["on", "commit"]) {
+            return Ok(None);
+        }
+        let clauses: [(&[&str], OnCommitClause); 3] = [
+            (&["preserve", "rows"], OnCommitClause::PreserveRows),
+            (&["delete", "rows"], OnCommitClause::DeleteRows),
+            (&["drop"], OnCommitClause::Drop),
+        ];
+        match clauses.into_iter().find(|(words, _)| self.eat(words)) {
+            Some((_, clause)) => Ok(Some(clause)),
+            None => Err(self.unexpected()),
+        }
     }
 
     /// Whether `(a, b) AS query` is next rather than column definitions.
@@ -169,13 +200,12 @@ impl Grammar<'_> {
 
     /// Clauses of other systems (and later ones of ours) that may follow a table's columns.
     fn refuse_table_tail(&mut self) -> Result<()> {
-        let refused: [(&[&str], &str); 8] = [
+        let refused: [(&[&str], &str); 7] = [
             (&["on", "conflict"], "An existing key is an error unless INSERT says otherwise."),
             (&["include"], "Use CREATE SOURCE."),
             (&["inherits"], ""),
             (&["partition", "by"], ""),
             (&["tablespace"], ""),
-            (&["on", "commit"], ""),
             (&["using"], ""),
             (&["from"], "Use CREATE SOURCE."),
         ];
@@ -401,7 +431,7 @@ impl Grammar<'_> {
 
     /// The kind of object named by the next words.
     pub(super) fn object_kind(&mut self) -> Option<ObjectKind> {
-        let kinds: [(&[&str], ObjectKind); 12] = [
+        let kinds: [(&[&str], ObjectKind); 13] = [
             (&["table"], ObjectKind::Table),
             (&["source"], ObjectKind::Source),
             (&["materialized", "view"], ObjectKind::MaterializedView),
@@ -414,12 +444,13 @@ impl Grammar<'_> {
             (&["subscription"], ObjectKind::Subscription),
             (&["function"], ObjectKind::Function),
             (&["database"], ObjectKind::Database),
+            (&["sequence"], ObjectKind::Sequence),
         ];
         kinds.into_iter().find(|(words, _)| self.eat(words)).map(|(_, kind)| kind)
     }
 
     /// Refuses the kinds of objects that cannot exist.
-    fn existing_kind(&mut self, verb: &str) -> Result<ObjectKind> {
+    pub(super) fn existing_kind(&mut self, verb: &str) -> Result<ObjectKind> {
         let position = self.position();
         let Some(kind) = self.object_kind() else {
             if let Token::Word(word) = self.peek()
@@ -435,11 +466,7 @@ impl Grammar<'_> {
             return Err(self.source.syntax_error(position));
         };
         match kind {
-            ObjectKind::Connection
-            | ObjectKind::Secret
-            | ObjectKind::Subscription
-            | ObjectKind::Function
-            | ObjectKind::Database => {
+            ObjectKind::Connection | ObjectKind::Secret | ObjectKind::Subscription | ObjectKind::Database => {
                 let what = format!("{verb} {}", kind.keyword());
                 self.unsupported(&what, "Freshet has no such objects.")
             }
@@ -454,7 +481,8 @@ impl Grammar<'_> {
             self.eat(&["concurrently"]);
         }
         let if_exists = self.if_exists();
-        let names = self.names()?;
+        let names =
+            if kind == ObjectKind::Function { self.list(Self::function_signature)? } else { self.names()? };
         let cascade = self.eat(&["cascade"]);
         if !cascade {
             self.eat(&["restrict"]);
@@ -486,114 +514,15 @@ impl Grammar<'_> {
         self.expect(&["truncate"])?;
         self.eat(&["table"]);
         let tables = self.names()?;
-        if self.at(&["restart", "identity"]) {
-            return self.unsupported("RESTART IDENTITY", "There are no sequences.");
+        let restart_identity = self.eat(&["restart", "identity"]);
+        if !restart_identity {
+            self.eat(&["continue", "identity"]);
         }
-        self.eat(&["continue", "identity"]);
         let cascade = self.eat(&["cascade"]);
         if !cascade {
             self.eat(&["restrict"]);
         }
-        Ok(Statement::Truncate(Truncate { tables, cascade }))
-    }
-
-    pub(super) fn alter(&mut self) -> Result<Statement> {
-        self.expect(&["alter"])?;
-        let kind = self.existing_kind("ALTER")?;
-        let if_exists = self.if_exists();
-        let name = self.name()?;
-        let action = self.alter_action(kind)?;
-        if *self.peek() == Token::Comma {
-            return self.unsupported("several changes in one ALTER", "Write one ALTER for each.");
-        }
-        Ok(Statement::Alter(Box::new(Alter { kind, if_exists, name, action })))
-    }
-
-    fn alter_action(&mut self, kind: ObjectKind) -> Result<AlterAction> {
-        if self.eat(&["rename", "to"]) {
-            return Ok(AlterAction::Rename(self.identifier()?));
-        }
-        let columns = matches!(kind, ObjectKind::Table | ObjectKind::View | ObjectKind::MaterializedView);
-        if columns && self.eat(&["rename"]) {
-            if self.at(&["constraint"]) {
-                return self.unsupported("RENAME CONSTRAINT", "");
-            }
-            self.eat(&["column"]);
-            let from = self.identifier()?;
-            self.expect(&["to"])?;
-            return Ok(AlterAction::RenameColumn { from, to: self.identifier()? });
-        }
-        if self.eat(&["set", "schema"]) {
-            return Ok(AlterAction::SetSchema(self.identifier()?));
-        }
-        if self.eat(&["owner", "to"]) {
-            if self.at_any(&["current_user", "session_user", "current_role"]) {
-                self.skip(1);
-                return Ok(AlterAction::Owner("current_user".into()));
-            }
-            return Ok(AlterAction::Owner(self.identifier()?));
-        }
-        if self.at(&["set"]) && self.peek_nth(1).token == Token::LParen {
-            self.skip(1);
-            return Ok(AlterAction::SetOptions(self.options()?));
-        }
-        if self.at(&["reset"]) && self.peek_nth(1).token == Token::LParen {
-            self.skip(1);
-            return Ok(AlterAction::ResetOptions(self.parenthesized(Self::option_key)?));
-        }
-        if kind == ObjectKind::Table {
-            return self.alter_table_action();
-        }
-        match self.peek() {
-            Token::Word(_) => self.unsupported(&format!("this form of ALTER {}", kind.keyword()), ""),
-            _ => Err(self.unexpected()),
-        }
-    }
-
-    fn alter_table_action(&mut self) -> Result<AlterAction> {
-        if self.eat(&["add"]) {
-            if let Some(constraint) = self.table_constraint()? {
-                return Ok(AlterAction::AddConstraint(constraint));
-            }
-            self.eat(&["column"]);
-            let if_not_exists = self.if_not_exists();
-            let mut constraints: Vec<Constraint> = Vec::new();
-            let column = Box::new(self.column(&mut constraints)?);
-            return Ok(AlterAction::AddColumn { column, if_not_exists, constraints });
-        }
-        if self.at(&["drop", "constraint"]) {
-            return self.unsupported("DROP CONSTRAINT", "");
-        }
-        if self.eat(&["drop"]) {
-            self.eat(&["column"]);
-            let if_exists = self.if_exists();
-            let column = self.identifier()?;
-            let cascade = self.eat(&["cascade"]);
-            if !cascade {
-                self.eat(&["restrict"]);
-            }
-            return Ok(AlterAction::DropColumn { column, if_exists, cascade });
-        }
-        if self.eat(&["alter"]) {
-            self.eat(&["column"]);
-            let column = self.identifier()?;
-            if self.eat(&["set", "default"]) {
-                return Ok(AlterAction::ColumnDefault { column, default: Some(self.sql_expr()?) });
-            }
-            if self.eat(&["drop", "default"]) {
-                return Ok(AlterAction::ColumnDefault { column, default: None });
-            }
-            for (word, not_null) in [("set", true), ("drop", false)] {
-                if self.eat(&[word, "not", "null"]) {
-                    return Ok(AlterAction::ColumnNotNull { column, not_null });
-                }
-            }
-            return self.unsupported("this form of ALTER COLUMN", "");
-        }
-        match self.peek() {
-            Token::Word(_) => self.unsupported("this form of ALTER TABLE", ""),
-            _ => Err(self.unexpected()),
-        }
+        Ok(Statement::Truncate(Truncate { tables, restart_identity, cascade }))
     }
 }
 

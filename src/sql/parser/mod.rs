@@ -4,9 +4,11 @@
 //! data types; everything else is read here, so that nothing unknown slips through. After each statement the
 //! next token must be `;` or the end.
 
+mod alter;
 mod commands;
 mod cursors;
 mod ddl;
+mod dml;
 mod lexer;
 mod normalize;
 mod options;
@@ -76,9 +78,42 @@ pub fn parse_expression(text: &str) -> Result<ast::Expr> {
     })
 }
 
+/// The text of an expression with a column under another name.
+pub fn rename_column(text: &str, from: &str, to: &str) -> Result<String> {
+    let source = Source::new(text)?;
+    let mut renamed = String::with_capacity(text.len());
+    let tokens = &source.tokens;
+    let mut last = None;
+    for (i, token) in tokens.iter().enumerate() {
+        let Token::Word(word) = &token.token else { continue };
+        let name = match word.quote_style {
+            Some(_) => word.value.clone(),
+            None => word.value.to_lowercase(),
+        };
+        let next = tokens[i + 1..].iter().find(|t| !matches!(t.token, Token::Whitespace(_)));
+        let other = next.is_some_and(|t| matches!(t.token, Token::LParen | Token::Period));
+        if name != from || other {
+            continue;
+        }
+        let before = match last {
+            Some(end) => source.slice(end, token.span.start),
+            None => source.slice(tokens[0].span.start, token.span.start),
+        };
+        renamed.push_str(before);
+        renamed.push_str(&super::statement::quote_identifier(to));
+        last = Some(token.span.end);
+    }
+    match (last, tokens.last()) {
+        (Some(end), Some(token)) => renamed.push_str(source.slice(end, token.span.end)),
+        _ => return Ok(text.to_string()),
+    }
+    Ok(renamed)
+}
+
 /// A parser standing somewhere in one statement.
 pub(super) struct Grammar<'a> {
     parser: Parser<'a>,
+    dialect: &'a FreshetDialect,
     source: &'a Source<'a>,
     /// The statement's first token in the source.
     start: usize,
@@ -92,7 +127,7 @@ impl<'a> Grammar<'a> {
         let parser = Parser::new(dialect)
             .with_recursion_limit(guard::PARSER_RECURSION)
             .with_tokens_with_locations(source.tokens[range.clone()].to_vec());
-        Grammar { parser, source, start: range.start, end: range.end, nesting: 0 }
+        Grammar { parser, dialect, source, start: range.start, end: range.end, nesting: 0 }
     }
 
     // ---- where we are ----
@@ -324,6 +359,18 @@ impl<'a> Grammar<'a> {
 
     /// A query and its text.
     fn query(&mut self) -> Result<SqlQuery> {
+        let query = self.query_with_locks()?;
+        match query.ast.locks.first() {
+            Some(lock) => {
+                let what = format!("FOR {} here", lock.lock_type);
+                self.unsupported(&what, "Lock rows with a SELECT of its own.")
+            }
+            None => Ok(query),
+        }
+    }
+
+    /// A query that may end in FOR UPDATE.
+    fn query_with_locks(&mut self) -> Result<SqlQuery> {
         let from = self.position();
         if !self.begins_query() {
             return Err(self.unexpected());
@@ -359,14 +406,15 @@ impl<'a> Grammar<'a> {
 
     fn dispatch(&mut self) -> Result<Statement> {
         let word = match self.peek() {
-            Token::LParen => return Ok(Statement::Query(self.query()?.ast)),
+            Token::LParen => return Ok(Statement::Query(self.query_with_locks()?.ast)),
             Token::Word(w) if w.quote_style.is_none() => w.value.to_ascii_lowercase(),
             _ => return Err(self.unexpected()),
         };
         match word.as_str() {
-            "select" | "values" => Ok(Statement::Query(self.query()?.ast)),
+            "select" | "values" => self.select(),
             "with" => self.with_statement(),
-            "insert" | "update" | "delete" => self.dml(),
+            "insert" | "update" | "delete" => self.dml(None),
+            "merge" => self.merge(None),
             "create" => self.create(),
             "drop" => self.drop(),
             "alter" => self.alter(),
@@ -384,38 +432,6 @@ impl<'a> Grammar<'a> {
             "prepare" | "execute" | "deallocate" => self.prepared(&word),
             _ => self.other(&word),
         }
-    }
-
-    /// WITH … before a query or before INSERT, UPDATE, DELETE.
-    fn with_statement(&mut self) -> Result<Statement> {
-        let query = self.query()?.ast;
-        match &*query.body {
-            ast::SetExpr::Insert(_)
-            | ast::SetExpr::Update(_)
-            | ast::SetExpr::Delete(_)
-            | ast::SetExpr::Merge(_) => self.unsupported("WITH before a data-modifying statement", ""),
-            _ => Ok(Statement::Query(query)),
-        }
-    }
-
-    fn dml(&mut self) -> Result<Statement> {
-        let mut statement = self.native(|p| {
-            let token = p.next_token();
-            match &token.token {
-                Token::Word(w) if w.keyword == Keyword::INSERT => p.parse_insert(token),
-                Token::Word(w) if w.keyword == Keyword::UPDATE => p.parse_update(token),
-                _ => p.parse_delete(token),
-            }
-        })?;
-        normalize::statement(&mut statement);
-        let (audited, statement) = match statement {
-            ast::Statement::Insert(insert) => (audit::insert(&insert), Statement::Insert(Box::new(insert))),
-            ast::Statement::Update(update) => (audit::update(&update), Statement::Update(Box::new(update))),
-            ast::Statement::Delete(delete) => (audit::delete(&delete), Statement::Delete(Box::new(delete))),
-            _ => return self.unsupported("this form of data-modifying statement", ""),
-        };
-        audited.map_err(|refusal| self.refused(refusal))?;
-        Ok(statement)
     }
 }
 

@@ -4,7 +4,10 @@ use sqlparser::tokenizer::Token;
 
 use super::Grammar;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::statement::{ColumnDef, Constraint, IncludeColumn, LateRowsClause, SqlExpr, WatermarkClause};
+use crate::sql::statement::{
+    ColumnDef, Constraint, IdentityClause, IncludeColumn, Including, LateRowsClause, LikeClause, SqlExpr,
+    WatermarkClause,
+};
 
 /// PostgreSQL's limit.
 const MAX_COLUMNS: usize = 1600;
@@ -15,6 +18,7 @@ pub(super) struct TableElements {
     pub columns: Vec<ColumnDef>,
     pub constraints: Vec<Constraint>,
     pub watermark: Option<WatermarkClause>,
+    pub likes: Vec<LikeClause>,
 }
 
 impl Grammar<'_> {
@@ -54,8 +58,11 @@ impl Grammar<'_> {
         if *self.peek() == Token::Mul {
             return self.unsupported("* in place of columns", "Name the columns.");
         }
-        if self.at(&["like"]) {
-            return self.unsupported("CREATE TABLE … LIKE", "Name the columns.");
+        if self.eat(&["like"]) {
+            let table = self.name()?;
+            let including = self.including()?;
+            elements.likes.push(LikeClause { at: elements.columns.len(), table, including });
+            return Ok(());
         }
         if let Some(constraint) = self.table_constraint()? {
             elements.constraints.push(constraint);
@@ -77,6 +84,50 @@ impl Grammar<'_> {
         Ok(())
     }
 
+    /// `INCLUDING … EXCLUDING …`.
+    fn including(&mut self) -> Result<Including> {
+        let mut all = Including::default();
+        loop {
+            let value = if self.eat(&["including"]) {
+                true
+            } else if self.eat(&["excluding"]) {
+                false
+            } else {
+                return Ok(all);
+            };
+            if !self.at_any(&[
+                "all",
+                "comments",
+                "compression",
+                "constraints",
+                "defaults",
+                "generated",
+                "identity",
+                "indexes",
+                "statistics",
+                "storage",
+            ]) {
+                return Err(self.unexpected());
+            }
+            let Token::Word(word) = self.peek() else { return Err(self.unexpected()) };
+            let word = word.value.to_ascii_lowercase();
+            self.skip(1);
+            let everything = word == "all";
+            for (name, field) in [
+                ("comments", &mut all.comments),
+                ("constraints", &mut all.constraints),
+                ("defaults", &mut all.defaults),
+                ("generated", &mut all.generated),
+                ("identity", &mut all.identity),
+                ("indexes", &mut all.indexes),
+            ] {
+                if everything || word == name {
+                    *field = value;
+                }
+            }
+        }
+    }
+
     /// A table constraint, if one is next.
     pub(super) fn table_constraint(&mut self) -> Result<Option<Constraint>> {
         let name = if self.eat(&["constraint"]) { Some(self.identifier()?) } else { None };
@@ -87,8 +138,10 @@ impl Grammar<'_> {
             Constraint::Unique { name, columns: self.identifiers_in_parentheses()? }
         } else if self.eat(&["check"]) {
             Constraint::Check { name, expr: self.parenthesized_expr()? }
-        } else if self.at(&["foreign", "key"]) {
-            return self.unsupported("FOREIGN KEY", "Leave the constraint out; joins need no declaration.");
+        } else if self.eat(&["foreign", "key"]) {
+            let columns = self.identifiers_in_parentheses()?;
+            self.expect(&["references"])?;
+            return self.references(columns).map(Some);
         } else if self.at_any(&["exclude"]) && name.is_some() {
             return self.unsupported("EXCLUDE", "");
         } else if name.is_some() {
@@ -98,6 +151,40 @@ impl Grammar<'_> {
         };
         self.constraint_tail()?;
         Ok(Some(constraint))
+    }
+
+    /// What follows REFERENCES. A foreign key that is not enforced is taken as a remark; one that is would have to be
+    /// checked.
+    fn references(&mut self, columns: Vec<String>) -> Result<Constraint> {
+        let table = self.name()?;
+        let referenced =
+            if *self.peek() == Token::LParen { self.identifiers_in_parentheses()? } else { Vec::new() };
+        loop {
+            if self.eat(&["match"]) {
+                if !(self.eat(&["full"]) || self.eat(&["simple"])) {
+                    return Err(self.unexpected());
+                }
+            } else if self.eat(&["on", "delete"]) || self.eat(&["on", "update"]) {
+                let actions: [&[&str]; 5] =
+                    [&["no", "action"], &["restrict"], &["cascade"], &["set", "null"], &["set", "default"]];
+                if !actions.iter().any(|words| self.eat(words)) {
+                    return Err(self.unexpected());
+                }
+            } else if self.eat(&["not", "deferrable"])
+                || self.eat(&["deferrable"])
+                || self.eat(&["initially", "deferred"])
+                || self.eat(&["initially", "immediate"])
+                || self.eat(&["not", "valid"])
+            {
+            } else if self.eat(&["not", "enforced"]) {
+                return Ok(Constraint::ForeignKey { columns, table, referenced });
+            } else {
+                return self.unsupported(
+                    "an enforced foreign key",
+                    "Write REFERENCES … NOT ENFORCED to declare it without a check, or leave it out.",
+                );
+            }
+        }
     }
 
     fn nulls_distinct(&mut self) -> Result<()> {
@@ -135,8 +222,14 @@ impl Grammar<'_> {
     /// `name type option…`; constraints beside the column go to the table's list.
     pub(super) fn column(&mut self, constraints: &mut Vec<Constraint>) -> Result<ColumnDef> {
         let name = self.identifier()?;
-        let mut column =
-            ColumnDef { name, data_type: self.data_type()?, not_null: false, default: None, generated: None };
+        let mut column = ColumnDef {
+            name,
+            data_type: self.data_type()?,
+            not_null: false,
+            default: None,
+            generated: None,
+            identity: None,
+        };
         let mut explicit_null = false;
         loop {
             let position = self.error_position();
@@ -152,6 +245,9 @@ impl Grammar<'_> {
             } else if self.eat(&["unique"]) {
                 self.nulls_distinct()?;
                 constraints.push(Constraint::Unique { name, columns: own });
+            } else if self.eat(&["references"]) {
+                constraints.push(self.references(own)?);
+                continue;
             } else if self.eat(&["check"]) {
                 let expr = self.parenthesized_expr()?;
                 constraints.push(Constraint::Check { name, expr });
@@ -184,8 +280,8 @@ impl Grammar<'_> {
                 return Err(twice("default values", &column.name));
             }
         } else if self.eat(&["generated", "always", "as"]) {
-            if self.at_any(&["identity"]) {
-                return self.unsupported("an identity column", "Give the values yourself.");
+            if self.eat(&["identity"]) {
+                return self.identity(column, true, position);
             }
             let expr = self.parenthesized_expr()?;
             if self.at_any(&["virtual"]) {
@@ -200,10 +296,8 @@ impl Grammar<'_> {
             if column.generated.replace(expr).is_some() {
                 return Err(twice("generation clauses", &column.name));
             }
-        } else if self.at(&["generated", "by", "default"]) {
-            return self.unsupported("an identity column", "Give the values yourself.");
-        } else if self.at_any(&["references"]) {
-            return self.unsupported("REFERENCES", "Leave the constraint out; joins need no declaration.");
+        } else if self.eat(&["generated", "by", "default", "as", "identity"]) {
+            return self.identity(column, false, position);
         } else if self.eat(&["collate"]) {
             let collation = self.name()?;
             if !matches!(collation.name.as_str(), "C" | "POSIX" | "default" | "ucs_basic") {
@@ -221,6 +315,16 @@ impl Grammar<'_> {
             )
             .with_position(position));
         }
+        Ok(true)
+    }
+
+    fn identity(&mut self, column: &mut ColumnDef, always: bool, position: usize) -> Result<bool> {
+        let clause = IdentityClause { always, options: self.identity_options()? };
+        if column.identity.replace(clause).is_some() {
+            let message = format!("multiple identity specifications for column \"{}\"", column.name);
+            return Err(Error::new(ErrorKind::Syntax, message).with_position(position));
+        }
+        column.not_null = true;
         Ok(true)
     }
 

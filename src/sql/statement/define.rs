@@ -17,6 +17,117 @@ pub struct ColumnDef {
     pub default: Option<SqlExpr>,
     /// `GENERATED ALWAYS AS (e) STORED` or `AS e`.
     pub generated: Option<SqlExpr>,
+    /// `GENERATED … AS IDENTITY`.
+    pub identity: Option<IdentityClause>,
+}
+
+/// `GENERATED {ALWAYS | BY DEFAULT} AS IDENTITY [(options)]`.
+#[derive(Debug, Clone)]
+pub struct IdentityClause {
+    /// ALWAYS: a value can be given only with OVERRIDING SYSTEM VALUE.
+    pub always: bool,
+    /// Options of its sequence.
+    pub options: SequenceOptions,
+}
+
+/// Options of CREATE SEQUENCE and ALTER SEQUENCE.
+#[derive(Debug, Clone, Default)]
+pub struct SequenceOptions {
+    /// AS type.
+    pub data_type: Option<ast::DataType>,
+    /// INCREMENT.
+    pub increment: Option<i64>,
+    /// MINVALUE; NO MINVALUE is `Some(None)`.
+    pub min: Option<Option<i64>>,
+    /// MAXVALUE; NO MAXVALUE is `Some(None)`.
+    pub max: Option<Option<i64>>,
+    /// START.
+    pub start: Option<i64>,
+    /// RESTART \[WITH n\].
+    pub restart: Option<Option<i64>>,
+    /// CACHE.
+    pub cache: Option<i64>,
+    /// \[NO\] CYCLE.
+    pub cycle: Option<bool>,
+    /// OWNED BY table.column; OWNED BY NONE is `Some(None)`.
+    pub owned_by: Option<Option<(Name, String)>>,
+}
+
+/// CREATE SEQUENCE.
+#[derive(Debug, Clone)]
+pub struct CreateSequence {
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// TEMP.
+    pub temporary: bool,
+    /// Its name.
+    pub name: Name,
+    /// Its options.
+    pub options: SequenceOptions,
+}
+
+/// CREATE FUNCTION.
+#[derive(Debug, Clone)]
+pub struct CreateFunction {
+    /// OR REPLACE.
+    pub or_replace: bool,
+    /// Its name.
+    pub name: Name,
+    /// Names and types of its arguments.
+    pub args: Vec<(Option<String>, ast::DataType)>,
+    /// The type of its result, or of each row (SETOF).
+    pub result: Option<ast::DataType>,
+    /// RETURNS TABLE (…).
+    pub columns: Option<Vec<(String, ast::DataType)>>,
+    /// SETOF.
+    pub set: bool,
+    /// The language, lower case.
+    pub language: String,
+    /// The body.
+    pub body: String,
+    /// `v`, `s` or `i`.
+    pub volatility: char,
+    /// STRICT.
+    pub strict: bool,
+}
+
+/// `LIKE table [INCLUDING …]` in CREATE TABLE.
+#[derive(Debug, Clone)]
+pub struct LikeClause {
+    /// How many of the written columns stand before it.
+    pub at: usize,
+    /// The table.
+    pub table: Name,
+    /// What is taken besides names, types and NOT NULL.
+    pub including: Including,
+}
+
+/// INCLUDING of [`LikeClause`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Including {
+    /// COMMENTS.
+    pub comments: bool,
+    /// CONSTRAINTS.
+    pub constraints: bool,
+    /// DEFAULTS.
+    pub defaults: bool,
+    /// GENERATED.
+    pub generated: bool,
+    /// IDENTITY.
+    pub identity: bool,
+    /// INDEXES.
+    pub indexes: bool,
+}
+
+/// What ON COMMIT asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnCommitClause {
+    /// PRESERVE ROWS.
+    PreserveRows,
+    /// DELETE ROWS.
+    DeleteRows,
+    /// DROP.
+    Drop,
 }
 
 /// A constraint of a table; those written beside a column come after their column's name here too.
@@ -42,6 +153,15 @@ pub enum Constraint {
         name: Option<String>,
         /// The condition.
         expr: SqlExpr,
+    },
+    /// `FOREIGN KEY (…) REFERENCES t (…) NOT ENFORCED`: says what is so, and has no effect.
+    ForeignKey {
+        /// Its columns.
+        columns: Vec<String>,
+        /// The table referenced.
+        table: Name,
+        /// Its columns; empty: the primary key.
+        referenced: Vec<String>,
     },
 }
 
@@ -96,6 +216,10 @@ pub struct CreateTable {
     pub query: Option<SqlQuery>,
     /// WITH NO DATA after AS query.
     pub with_no_data: bool,
+    /// LIKE.
+    pub likes: Vec<LikeClause>,
+    /// ON COMMIT.
+    pub on_commit: Option<OnCommitClause>,
 }
 
 /// CREATE SOURCE.
@@ -252,6 +376,8 @@ pub enum ObjectKind {
     Subscription,
     /// FUNCTION.
     Function,
+    /// SEQUENCE.
+    Sequence,
     /// DATABASE.
     Database,
     /// COLUMN (COMMENT ON only).
@@ -273,6 +399,7 @@ impl ObjectKind {
             ObjectKind::Secret => "SECRET",
             ObjectKind::Subscription => "SUBSCRIPTION",
             ObjectKind::Function => "FUNCTION",
+            ObjectKind::Sequence => "SEQUENCE",
             ObjectKind::Database => "DATABASE",
             ObjectKind::Column => "COLUMN",
         }
@@ -345,6 +472,59 @@ pub enum AlterAction {
     },
     /// ADD constraint.
     AddConstraint(Constraint),
+    /// DROP CONSTRAINT.
+    DropConstraint {
+        /// The constraint.
+        name: String,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// RENAME CONSTRAINT a TO b.
+    RenameConstraint {
+        /// The constraint.
+        from: String,
+        /// Its new name.
+        to: String,
+    },
+    /// ALTER COLUMN c TYPE t.
+    ColumnType {
+        /// The column.
+        column: String,
+        /// Its new type.
+        data_type: ast::DataType,
+        /// USING.
+        using: bool,
+    },
+    /// ALTER SEQUENCE options; of an identity column when one is named.
+    Sequence {
+        /// The identity column.
+        column: Option<String>,
+        /// The options.
+        options: SequenceOptions,
+    },
+    /// ALTER COLUMN c ADD GENERATED … AS IDENTITY.
+    AddIdentity {
+        /// The column.
+        column: String,
+        /// The clause.
+        identity: IdentityClause,
+    },
+    /// ALTER COLUMN c SET GENERATED {ALWAYS | BY DEFAULT}.
+    SetIdentity {
+        /// The column.
+        column: String,
+        /// ALWAYS.
+        always: bool,
+    },
+    /// ALTER COLUMN c DROP IDENTITY \[IF EXISTS\].
+    DropIdentity {
+        /// The column.
+        column: String,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
     /// ALTER COLUMN c SET DEFAULT e | DROP DEFAULT.
     ColumnDefault {
         /// The column.
@@ -370,8 +550,8 @@ pub struct Alter {
     pub if_exists: bool,
     /// The object.
     pub name: Name,
-    /// The change.
-    pub action: AlterAction,
+    /// The changes, in order.
+    pub actions: Vec<AlterAction>,
 }
 
 /// TRUNCATE.
@@ -379,6 +559,8 @@ pub struct Alter {
 pub struct Truncate {
     /// The tables.
     pub tables: Vec<Name>,
+    /// RESTART IDENTITY.
+    pub restart_identity: bool,
     /// CASCADE.
     pub cascade: bool,
 }

@@ -5,6 +5,7 @@
 //! must store it.
 
 mod define;
+mod dml;
 mod session;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::fmt;
 use sqlparser::ast;
 
 pub use define::*;
+pub use dml::*;
 pub use session::*;
 
 /// One statement of a query string.
@@ -171,11 +173,13 @@ pub enum Statement {
     /// SELECT, VALUES, TABLE, WITH ….
     Query(Box<ast::Query>),
     /// INSERT.
-    Insert(Box<ast::Insert>),
+    Insert(Box<Dml<ast::Insert>>),
     /// UPDATE.
-    Update(Box<ast::Update>),
+    Update(Box<Dml<ast::Update>>),
     /// DELETE.
-    Delete(Box<ast::Delete>),
+    Delete(Box<Dml<ast::Delete>>),
+    /// MERGE.
+    Merge(Box<Merge>),
     /// CREATE TABLE.
     CreateTable(Box<CreateTable>),
     /// CREATE SOURCE.
@@ -188,6 +192,10 @@ pub enum Statement {
     CreateSink(Box<CreateSink>),
     /// CREATE SCHEMA.
     CreateSchema(CreateSchema),
+    /// CREATE SEQUENCE.
+    CreateSequence(Box<CreateSequence>),
+    /// CREATE FUNCTION.
+    CreateFunction(Box<CreateFunction>),
     /// DROP.
     Drop(Drop),
     /// ALTER.
@@ -296,6 +304,7 @@ impl Statement {
             Statement::Insert(_) => "INSERT",
             Statement::Update(_) => "UPDATE",
             Statement::Delete(_) => "DELETE",
+            Statement::Merge(_) => "MERGE",
             Statement::CreateTable(table) if table.query.is_some() => "CREATE TABLE AS",
             Statement::CreateTable(_) => "CREATE TABLE",
             Statement::CreateSource(_) => "CREATE SOURCE",
@@ -304,6 +313,8 @@ impl Statement {
             Statement::CreateIndex(_) => "CREATE INDEX",
             Statement::CreateSink(_) => "CREATE SINK",
             Statement::CreateSchema(_) => "CREATE SCHEMA",
+            Statement::CreateSequence(_) => "CREATE SEQUENCE",
+            Statement::CreateFunction(_) => "CREATE FUNCTION",
             Statement::Drop(drop) => drop_tag(drop.kind),
             Statement::Alter(alter) => alter_tag(alter.kind),
             Statement::Comment(_) => "COMMENT",
@@ -360,6 +371,8 @@ impl Statement {
                 | Statement::CreateIndex(_)
                 | Statement::CreateSink(_)
                 | Statement::CreateSchema(_)
+                | Statement::CreateSequence(_)
+                | Statement::CreateFunction(_)
                 | Statement::Drop(_)
                 | Statement::Alter(_)
                 | Statement::Comment(_)
@@ -380,6 +393,7 @@ fn drop_tag(kind: ObjectKind) -> &'static str {
         ObjectKind::Secret => "DROP SECRET",
         ObjectKind::Subscription => "DROP SUBSCRIPTION",
         ObjectKind::Function => "DROP FUNCTION",
+        ObjectKind::Sequence => "DROP SEQUENCE",
         ObjectKind::Database => "DROP DATABASE",
         ObjectKind::Column => "DROP COLUMN",
     }
@@ -398,6 +412,7 @@ fn alter_tag(kind: ObjectKind) -> &'static str {
         ObjectKind::Secret => "ALTER SECRET",
         ObjectKind::Subscription => "ALTER SUBSCRIPTION",
         ObjectKind::Function => "ALTER FUNCTION",
+        ObjectKind::Sequence => "ALTER SEQUENCE",
         ObjectKind::Database => "ALTER DATABASE",
     }
 }

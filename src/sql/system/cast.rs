@@ -12,8 +12,7 @@ use super::coerce::{is_integer, is_reg, is_text};
 use super::output;
 use crate::catalog::ObjectId;
 use crate::catalog::system::{
-    OWNER, Value, find, oids, primary_key_name, procedure_name, procedures_named, quote_ident, relations,
-    types,
+    OWNER, Value, find, oids, procedure_name, procedures_named, quote_ident, relations, types,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::text::{TextFormatter, TextOptions, parse_text};
@@ -305,7 +304,7 @@ pub(super) fn relation_name(context: &SystemContext<'_>, oid: u32) -> Option<(St
         return Some((object.schema.clone(), object.name.clone()));
     }
     if let Some(table) = oids::object_of_key_index(oid).and_then(|id| context.catalog.get(ObjectId(id))) {
-        return Some((table.schema.clone(), primary_key_name(&table.name)));
+        return Some((table.schema.clone(), table.key_name()));
     }
     relations().iter().find(|r| r.oid == oid).map(|r| (r.schema.to_string(), r.name.to_string()))
 }
@@ -319,9 +318,11 @@ pub(super) fn relation_oid(context: &SystemContext<'_>, schema: Option<&str>, na
         if let Some(relation) = find(Some(schema), name) {
             return Some(relation.oid);
         }
-        let table = context.catalog.find(schema, name.strip_suffix("_pkey")?)?;
-        matches!(&table.body, crate::catalog::ObjectBody::Table { primary_key, .. } if !primary_key.is_empty())
-            .then(|| oids::key_index(table.id.0))
+        let key_of = |o: &&std::sync::Arc<crate::catalog::Object>| {
+            let has_key = matches!(&o.body, crate::catalog::ObjectBody::Table { primary_key, .. } if !primary_key.is_empty());
+            has_key && o.schema == schema && o.key_name() == name
+        };
+        context.catalog.objects().find(key_of).map(|table| oids::key_index(table.id.0))
     };
     match schema {
         Some(schema) => within(schema),

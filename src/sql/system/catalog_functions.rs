@@ -133,6 +133,14 @@ fn constraintdef(run: &Run<'_>, args: &[Value]) -> Answer {
             primary_key.iter().filter_map(|c| table.columns.get(*c)).map(|c| quote_ident(&c.name)).collect();
         return Ok(format!("PRIMARY KEY ({})", columns.join(", ")).into());
     }
+    if let Some(index) = object(run, wanted)
+        && let ObjectBody::Index { on, columns, constraint: true, .. } = &index.body
+        && let Some(table) = run.context.catalog.get(*on)
+    {
+        let columns: Vec<String> =
+            columns.iter().filter_map(|c| table.columns.get(*c)).map(|c| quote_ident(&c.name)).collect();
+        return Ok(format!("UNIQUE ({})", columns.join(", ")).into());
+    }
     if oids::is_check(wanted) {
         for object in run.context.catalog.objects() {
             if let ObjectBody::Table { checks, .. } = &object.body
@@ -231,11 +239,34 @@ fn procedure_text(
     Ok(procedures().iter().find(|p| p.oid == oid).and_then(show).into())
 }
 
+/// Names and types as a list.
+fn typed(run: &Run<'_>, list: &[(Option<String>, u32)]) -> String {
+    let one = |(name, oid): &(Option<String>, u32)| {
+        let ty = types::format_type(run.context.catalog, *oid, -1).unwrap_or_default();
+        name.as_ref().map_or(ty.clone(), |n| format!("{} {ty}", quote_ident(n)))
+    };
+    list.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 fn function_result(run: &Run<'_>, args: &[Value]) -> Answer {
+    if let Some(ObjectBody::Function(f)) = object(run, oid_at(args, 0)).map(|o| &o.body) {
+        let ty = |oid| types::format_type(run.context.catalog, oid, -1).unwrap_or_default();
+        return Ok(match &f.columns {
+            None => ty(f.result).into(),
+            Some(_) if f.result != 0 => format!("SETOF {}", ty(f.result)).into(),
+            Some(columns) => {
+                let columns: Vec<_> = columns.iter().map(|(n, t)| (Some(n.clone()), *t)).collect();
+                format!("TABLE({})", typed(run, &columns)).into()
+            }
+        });
+    }
     procedure_text(args, |p| types::format_type(run.context.catalog, p.returns, -1))
 }
 
 fn function_arguments(run: &Run<'_>, args: &[Value]) -> Answer {
+    if let Some(ObjectBody::Function(f)) = object(run, oid_at(args, 0)).map(|o| &o.body) {
+        return Ok(typed(run, &f.args).into());
+    }
     procedure_text(args, |p| {
         let names: Vec<String> =
             p.arguments.iter().filter_map(|a| types::format_type(run.context.catalog, *a, -1)).collect();

@@ -21,6 +21,8 @@ struct Names {
     relations: Vec<(Option<String>, String)>,
     /// Something that only the evaluator knows.
     special: bool,
+    /// Functions of sequences, which it does not know.
+    sequences: bool,
 }
 
 impl Visitor for Names {
@@ -52,6 +54,7 @@ impl Visitor for Names {
         match expr {
             Expr::Function(f) => {
                 let (schema, name) = split_name(&f.name);
+                self.sequences |= matches!(name.as_str(), "nextval" | "currval" | "setval" | "lastval");
                 let array = name == "array" && matches!(f.args, FunctionArguments::Subquery(_));
                 self.special |= schema.is_some_and(|s| is_system_schema(&s))
                     || array
@@ -130,7 +133,10 @@ impl Visitor for Queries {
 pub fn is_catalog_query(query: &Query, catalog: &Catalog, search_path: &[String]) -> bool {
     let mut names = Names::default();
     let _ = stacker::maybe_grow(super::STACK_LEFT, super::STACK, || query.visit(&mut names));
-    let Names { ctes, relations, special } = names;
+    let Names { ctes, relations, special, sequences } = names;
+    if sequences {
+        return false;
+    }
     let mut any = false;
     for (schema, name) in relations {
         match schema {

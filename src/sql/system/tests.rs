@@ -38,6 +38,7 @@ fn object(c: &mut Catalog, name: &str, columns: Vec<Column>, body: ObjectBody) -
         ddl: String::new(),
         search_path: vec![],
         comment: None,
+        seen: Vec::new(),
     })
     .unwrap();
     id
@@ -66,12 +67,18 @@ fn catalog() -> Catalog {
             append_only: false,
             watermark: None,
             checks: vec![("orders_amount_check".into(), "amount >= 0".into())],
+            options: Default::default(),
         },
     );
     let mut commented = (**c.get(orders).unwrap()).clone();
     commented.comment = Some("All orders".into());
     c.replace(commented).unwrap();
-    object(&mut c, "orders_u", vec![], ObjectBody::Index { on: orders, columns: vec![1, 3], unique: true });
+    object(
+        &mut c,
+        "orders_u",
+        vec![],
+        ObjectBody::Index { on: orders, columns: vec![1, 3], unique: true, constraint: false },
+    );
     object(
         &mut c,
         "clicks",

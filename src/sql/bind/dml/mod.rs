@@ -1,20 +1,33 @@
-//! Binding INSERT, UPDATE and DELETE: which rows are written, in the table's columns and types.
+//! Binding INSERT, UPDATE, DELETE and MERGE: which rows are written, in the table's columns and types.
 //!
 //! Boundary: plans that give the rows to write; constraints are checked where the rows are stored.
 
+mod change;
+mod conflict;
+mod locks;
+mod merge;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection};
-use sqlparser::ast::{self, AssignmentTarget, FromTable, SelectItem, SetExpr, TableFactor, TableObject};
+use sqlparser::ast::{
+    self, SelectItem, SelectItemQualifiedWildcardKind as WildcardKind, SetExpr, TableObject,
+};
 
-use super::{BindContext, Binder, OutputColumn, errors, prepare, substitute_params};
-use crate::catalog::{CatalogTable, Object, ObjectBody, ObjectId};
+pub use conflict::{BoundConflict, ConflictUpdate};
+pub use locks::bind_locks;
+pub use merge::{BoundMerge, MergeDo, MergeStep};
+
+use super::{BindContext, Binder, OutputColumn, errors, prepare, sequences, substitute_params};
+use crate::catalog::{Object, ObjectBody, ObjectId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::functions::cast::CastContext;
 use crate::types::PgType;
 
 use super::resolve::Operand;
+use crate::sql::statement::{Dml, Overriding, Statement};
 
 /// What a statement does to its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +38,17 @@ pub enum DmlKind {
     Update,
     /// Rows of the source are removed.
     Delete,
+    /// What becomes of each row of the source is decided by [`BoundMerge`].
+    Merge,
+}
+
+/// How rows of the source are told apart that stand for the same row of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Each stands for a row of its own.
+    Distinct,
+    /// By these columns of the source, of which the first row counts.
+    Columns(Vec<usize>),
 }
 
 /// RETURNING: expressions over a row of the table (insert and update: the new row).
@@ -45,8 +69,17 @@ pub struct BoundDml {
     pub table: ObjectId,
     /// What is done.
     pub kind: DmlKind,
-    /// The rows: INSERT and DELETE in table columns; UPDATE old columns, then new columns.
+    /// The rows: INSERT and DELETE in table columns; UPDATE old columns, then new columns. What stands behind them
+    /// belongs to `identity` and `extras`.
     pub source: LogicalPlan,
+    /// Which rows of the source are of the same row of the table.
+    pub identity: Identity,
+    /// Columns of the source that only RETURNING reads.
+    pub extras: Range<usize>,
+    /// ON CONFLICT.
+    pub conflict: Option<BoundConflict>,
+    /// The steps of MERGE.
+    pub merge: Option<BoundMerge>,
     /// RETURNING.
     pub returning: Option<Returning>,
     /// Types of the parameters.
@@ -58,17 +91,52 @@ pub struct BoundDml {
 }
 
 impl BoundDml {
-    /// The source with the parameters' values in place, and RETURNING likewise.
-    pub fn with_params(&self, values: &[ScalarValue]) -> Result<(LogicalPlan, Option<Vec<Expr>>)> {
-        let plan = substitute_params(self.source.clone(), values, self.param_types.len())?;
-        Ok((plan, self.returning_with_params(values)?))
+    /// The statement with the parameters' values in place.
+    pub fn with_params(&self, values: &[ScalarValue]) -> Result<BoundDml> {
+        let source = substitute_params(self.source.clone(), values, self.param_types.len())?;
+        Ok(BoundDml { source, ..self.with_values(values)? })
     }
 
-    /// RETURNING with the parameters' values in place.
-    pub fn returning_with_params(&self, values: &[ScalarValue]) -> Result<Option<Vec<Expr>>> {
-        let Some(returning) = &self.returning else { return Ok(None) };
-        returning.exprs.iter().map(|e| replace_params(e.clone(), values)).collect::<Result<_>>().map(Some)
+    /// What is done with the rows of the source, with the parameters' values in place; without the source.
+    pub fn with_values(&self, values: &[ScalarValue]) -> Result<BoundDml> {
+        let mut bound = BoundDml {
+            table: self.table,
+            kind: self.kind,
+            source: LogicalPlan::default(),
+            identity: self.identity.clone(),
+            extras: self.extras.clone(),
+            conflict: self.conflict.clone(),
+            merge: self.merge.clone(),
+            returning: self.returning.clone(),
+            param_types: self.param_types.clone(),
+            depends_on: self.depends_on.clone(),
+            dependent_on_now: self.dependent_on_now,
+        };
+        if values.is_empty() {
+            return Ok(bound);
+        }
+        if let Some(returning) = &mut bound.returning {
+            replace_all(&mut returning.exprs, values)?;
+        }
+        if let Some(update) = bound.conflict.as_mut().and_then(|c| c.update.as_mut()) {
+            replace_all(&mut update.new_row, values)?;
+            replace_all(&mut update.condition, values)?;
+        }
+        for step in bound.merge.iter_mut().flat_map(|m| &mut m.steps) {
+            replace_all(&mut step.condition, values)?;
+            if let MergeDo::Update(exprs) | MergeDo::Insert(exprs) = &mut step.action {
+                replace_all(exprs, values)?;
+            }
+        }
+        Ok(bound)
     }
+}
+
+fn replace_all<'a>(exprs: impl IntoIterator<Item = &'a mut Expr>, values: &[ScalarValue]) -> Result<()> {
+    for expr in exprs {
+        *expr = replace_params(expr.clone(), values)?;
+    }
+    Ok(())
 }
 
 /// An expression with the parameters' values in place.
@@ -85,14 +153,34 @@ pub fn replace_params(expr: Expr, values: &[ScalarValue]) -> Result<Expr> {
     Ok(replaced.data)
 }
 
-/// Binds INSERT, UPDATE or DELETE.
-pub fn bind_dml(statement: &ast::Statement, context: &BindContext) -> Result<BoundDml> {
+/// Binds INSERT, UPDATE, DELETE or MERGE.
+pub fn bind_dml(statement: &Statement, context: &BindContext) -> Result<BoundDml> {
     super::with_stack(|| match statement {
-        ast::Statement::Insert(i) => bind_insert(i, context),
-        ast::Statement::Update(u) => bind_update(u, context),
-        ast::Statement::Delete(d) => bind_delete(d, context),
+        Statement::Insert(i) => bind_insert(i, context),
+        Statement::Update(u) => change::bind_update(u, context),
+        Statement::Delete(d) => change::bind_delete(d, context),
+        Statement::Merge(m) => merge::bind_merge(m, context),
         _ => Err(Error::internal("not a statement that writes rows")),
     })
+}
+
+/// What the generated columns of a table compute from its other columns: (position, expression over a row).
+pub fn generated_values(object: &Object, context: &BindContext) -> Result<Vec<(usize, Expr)>> {
+    let schema = DFSchema::try_from(object.arrow_schema().as_ref().clone())?;
+    let mut binder = Binder::new(context);
+    let generated = object.columns.iter().enumerate().filter(|(_, c)| !c.dropped);
+    generated
+        .filter_map(|(i, c)| Some((i, c, c.generated.as_ref()?)))
+        .map(|(i, c, text)| {
+            let e = super::scalar::parse_expr(text)?;
+            Ok((i, binder.scalar(&e, &schema, Some(c.pg_type()))?))
+        })
+        .collect()
+}
+
+/// The value that a column has when none is given.
+pub fn default_value(object: &Object, column: usize, context: &BindContext) -> Result<Expr> {
+    Binder::new(context).default_of(object, column)
 }
 
 /// The table's columns that COPY FROM fills, as positions; `columns` empty: all but generated ones.
@@ -142,6 +230,10 @@ fn find(name: &ast::ObjectName, context: &BindContext) -> Result<Arc<Object>> {
         }
     };
     let found = match schema {
+        Some("pg_temp") => {
+            let temporary = context.search_path.iter().find(|s| s.starts_with("pg_temp_"));
+            temporary.and_then(|s| context.catalog.find(s, table))
+        }
         Some(s) => context.catalog.find(s, table),
         None => context.search_path.iter().find_map(|s| context.catalog.find(s, table)),
     };
@@ -172,7 +264,7 @@ fn append_only(object: &Object, verb: &str) -> Result<()> {
 }
 
 fn column_position(object: &Object, name: &str) -> Result<usize> {
-    object.columns.iter().position(|c| c.name == name).ok_or_else(|| {
+    object.columns.iter().position(|c| c.name == name && !c.dropped).ok_or_else(|| {
         Error::new(
             ErrorKind::UndefinedColumn,
             format!("column \"{name}\" of relation \"{}\" does not exist", object.name),
@@ -182,7 +274,7 @@ fn column_position(object: &Object, name: &str) -> Result<usize> {
 
 fn target_columns(object: &Object, names: &[String]) -> Result<Vec<usize>> {
     if names.is_empty() {
-        return Ok((0..object.columns.len()).collect());
+        return Ok(object.live_columns().map(|(i, _)| i).collect());
     }
     let mut positions = Vec::with_capacity(names.len());
     for name in names {
@@ -207,17 +299,34 @@ fn cannot_insert(name: &str) -> Error {
     generated_always(name, format!("cannot insert a non-DEFAULT value into column \"{name}\""))
 }
 
+/// 428C9 when a value is given for an identity column that is ALWAYS generated.
+fn refuse_identity(object: &Object, i: usize) -> Result<()> {
+    let name = &object.columns[i].name;
+    if !object.columns[i].is_always_identity() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::GeneratedAlways,
+        format!("cannot insert a non-DEFAULT value into column \"{name}\""),
+    )
+    .with_detail(format!("Column \"{name}\" is an identity column defined as GENERATED ALWAYS."))
+    .with_hint("Use OVERRIDING SYSTEM VALUE to override."))
+}
+
+/// Whether OVERRIDING USER VALUE sets aside what is given for a column.
+fn is_overridden(object: &Object, i: usize, overriding: Option<Overriding>) -> bool {
+    overriding == Some(Overriding::User)
+        && object.columns[i].sequence.is_some_and(|s| s.usage != crate::catalog::object::SequenceUse::Default)
+}
+
 fn is_default(e: &ast::Expr) -> bool {
     matches!(e, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
 }
 
-fn bind_insert(insert: &ast::Insert, context: &BindContext) -> Result<BoundDml> {
+fn bind_insert(insert: &Dml<ast::Insert>, context: &BindContext) -> Result<BoundDml> {
     let TableObject::TableName(name) = &insert.table else {
         return Err(Error::unsupported("INSERT into anything but a table is not supported"));
     };
-    if insert.on.is_some() {
-        return Err(Error::unsupported("INSERT ... ON CONFLICT is not supported"));
-    }
     let object = writable(name, context)?;
     let names = insert
         .columns
@@ -226,32 +335,68 @@ fn bind_insert(insert: &ast::Insert, context: &BindContext) -> Result<BoundDml> 
         .collect::<Vec<_>>();
     let positions = target_columns(&object, &names)?;
     let mut binder = Binder::new(context);
+    let overriding = insert.overriding;
     let (rows, positions) = match &insert.source {
         None => (LogicalPlanBuilder::empty(true).build()?, Vec::new()),
         Some(query) => match query.body.as_ref() {
             SetExpr::Values(values)
-                if query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() =>
+                if query.with.is_none()
+                    && insert.with.is_none()
+                    && query.order_by.is_none()
+                    && query.limit_clause.is_none() =>
             {
                 let width = values.rows.first().map_or(0, |r| r.content.len());
                 let positions = fitting(positions, width, !names.is_empty())?;
                 let rows: Vec<&[ast::Expr]> = values.rows.iter().map(|r| r.content.as_slice()).collect();
-                let rows = binder.insert_values(&object, &positions, &rows)?;
+                let rows = binder.insert_values(&object, &positions, &rows, overriding)?;
                 let written = |i: &usize| object.columns[*i].generated.is_none();
                 (rows, positions.into_iter().filter(written).collect())
             }
             _ => {
-                let plan = binder.query(query)?;
+                let plan = match &insert.with {
+                    None => binder.query(query)?,
+                    Some(with) => binder.query(&with_ctes(with, query)?)?,
+                };
                 let positions = fitting(positions, plan.schema().fields().len(), !names.is_empty())?;
-                if let Some(i) = positions.iter().find(|i| object.columns[**i].generated.is_some()) {
-                    return Err(cannot_insert(&object.columns[*i].name));
+                for i in &positions {
+                    if object.columns[*i].generated.is_some() {
+                        return Err(cannot_insert(&object.columns[*i].name));
+                    }
+                    if overriding.is_none() {
+                        refuse_identity(&object, *i)?;
+                    }
                 }
-                (binder.assign(&object, &positions, plan)?, positions)
+                let assigned = binder.assign(&object, &positions, plan)?;
+                binder.set_aside(&object, positions, assigned, overriding)?
             }
         },
     };
     let source = binder.complete(&object, &positions, rows)?;
     let alias = insert.table_alias.as_ref().map(|a| prepare::fold(&a.alias));
-    binder.finish_dml(&object, DmlKind::Insert, source, insert.returning.as_deref(), alias)
+    let known_as = alias.clone().unwrap_or_else(|| object.name.clone());
+    let conflict = match &insert.on {
+        Some(ast::OnInsert::OnConflict(on)) => Some(binder.conflict(&object, &known_as, on)?),
+        Some(_) => return Err(Error::unsupported("ON DUPLICATE KEY is not supported")),
+        None => None,
+    };
+    let mut bound =
+        binder.finish_dml(&object, DmlKind::Insert, source, insert.returning.as_deref(), known_as, &[])?;
+    bound.conflict = conflict;
+    Ok(bound)
+}
+
+/// A query with the CTEs of the statement around it before its own.
+fn with_ctes(with: &ast::With, query: &ast::Query) -> Result<ast::Query> {
+    let mut query = query.clone();
+    query.with = Some(match query.with.take() {
+        None => with.clone(),
+        Some(mut own) => {
+            own.recursive |= with.recursive;
+            own.cte_tables = with.cte_tables.iter().chain(&own.cte_tables).cloned().collect();
+            own
+        }
+    });
+    Ok(query)
 }
 
 /// The target columns for rows of this width: fewer values than columns are allowed only without a column list.
@@ -273,8 +418,10 @@ impl Binder<'_> {
         object: &Object,
         positions: &[usize],
         rows: &[&[ast::Expr]],
+        overriding: Option<Overriding>,
     ) -> Result<LogicalPlan> {
         let empty = DFSchema::empty();
+        let default = ast::Expr::Identifier(ast::Ident::new("default"));
         let mut bound = Vec::with_capacity(rows.len());
         for row in rows {
             if row.len() != positions.len() {
@@ -284,6 +431,10 @@ impl Binder<'_> {
             for (e, i) in row.iter().zip(positions) {
                 let column = &object.columns[*i];
                 let pg_type = column.pg_type();
+                let e = if is_overridden(object, *i, overriding) { &default } else { e };
+                if overriding.is_none() && !is_default(e) {
+                    refuse_identity(object, *i)?;
+                }
                 let value = match (is_default(e), column.generated.is_some()) {
                     // Computed later, over the complete row.
                     (true, true) => continue,
@@ -337,10 +488,37 @@ impl Binder<'_> {
         Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
     }
 
+    /// The columns that OVERRIDING USER VALUE leaves of those given.
+    fn set_aside(
+        &mut self,
+        object: &Object,
+        positions: Vec<usize>,
+        rows: LogicalPlan,
+        overriding: Option<Overriding>,
+    ) -> Result<(LogicalPlan, Vec<usize>)> {
+        if !positions.iter().any(|i| is_overridden(object, *i, overriding)) {
+            return Ok((rows, positions));
+        }
+        let columns = rows.schema().columns();
+        let kept: Vec<(Expr, usize)> = columns
+            .into_iter()
+            .map(Expr::Column)
+            .zip(positions)
+            .filter(|(_, i)| !is_overridden(object, *i, overriding))
+            .collect();
+        let (exprs, positions): (Vec<Expr>, Vec<usize>) = kept.into_iter().unzip();
+        Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(rows))?), positions))
+    }
+
     /// The DEFAULT of a column, or NULL.
-    fn default_of(&mut self, object: &Object, i: usize) -> Result<Expr> {
+    pub(super) fn default_of(&mut self, object: &Object, i: usize) -> Result<Expr> {
         let column = &object.columns[i];
-        match &column.default {
+        if let Some(sequence) = column.sequence.filter(|_| !column.dropped) {
+            let next = sequences::next_of(sequence.id, self.context)?;
+            let operand = self.resolver.operand(next, &DFSchema::empty())?;
+            return self.resolver.coerce(operand, column.pg_type(), CastContext::Assignment);
+        }
+        match column.default.as_ref().filter(|_| !column.dropped) {
             Some(text) => {
                 let e = super::scalar::parse_expr(text)?;
                 self.scalar(&e, &DFSchema::empty(), Some(column.pg_type()))
@@ -369,13 +547,13 @@ impl Binder<'_> {
 
     /// The rows with their generated columns computed.
     fn generate(&mut self, object: &Object, plan: LogicalPlan) -> Result<LogicalPlan> {
-        if object.columns.iter().all(|c| c.generated.is_none()) {
+        if object.columns.iter().all(|c| c.generated.is_none() || c.dropped) {
             return Ok(plan);
         }
         let schema = plan.schema().clone();
         let mut exprs = Vec::with_capacity(object.columns.len());
         for column in &object.columns {
-            let e = match &column.generated {
+            let e = match column.generated.as_ref().filter(|_| !column.dropped) {
                 Some(text) => {
                     let e = super::scalar::parse_expr(text)?;
                     self.scalar(&e, &schema, Some(column.pg_type()))?
@@ -393,12 +571,13 @@ impl Binder<'_> {
         kind: DmlKind,
         source: LogicalPlan,
         returning: Option<&[SelectItem]>,
-        alias: Option<String>,
+        name: String,
+        extras: &[Extra],
     ) -> Result<BoundDml> {
         let source = super::optimize::coerce(source).map_err(|e| errors::planning(e, self.context))?;
         let returning = match returning {
             None => None,
-            Some(items) => Some(self.returning(object, items, alias.as_deref().unwrap_or(&object.name))?),
+            Some(items) => Some(self.returning(object, items, &name, extras)?),
         };
         let scanned = super::scanned(&source)?;
         self.note(scanned);
@@ -406,6 +585,10 @@ impl Binder<'_> {
             table: object.id,
             kind,
             source,
+            identity: Identity::Distinct,
+            extras: 0..0,
+            conflict: None,
+            merge: None,
             returning,
             param_types: self.resolver.param_types()?,
             depends_on: self.depends_on,
@@ -413,24 +596,37 @@ impl Binder<'_> {
         })
     }
 
-    fn returning(&mut self, object: &Object, items: &[SelectItem], name: &str) -> Result<Returning> {
-        let schema = DFSchema::try_from_qualified_schema(TableReference::bare(name), &object.arrow_schema())?;
+    fn returning(
+        &mut self,
+        object: &Object,
+        items: &[SelectItem],
+        name: &str,
+        extras: &[Extra],
+    ) -> Result<Returning> {
+        let own = DFSchema::try_from_qualified_schema(TableReference::bare(name), &object.arrow_schema())?;
+        let schema = with_extras(&own, extras)?;
         let mut returning = Returning { exprs: Vec::new(), columns: Vec::new(), schema: schema.clone() };
         for item in items {
             let (expr, output) = match item {
-                SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
-                    for (i, c) in object.columns.iter().enumerate() {
-                        returning
-                            .exprs
-                            .push(Expr::Column(Column::new(Some(TableReference::bare(name)), &c.name)));
-                        returning.columns.push(OutputColumn {
-                            name: c.name.clone(),
-                            pg_type: c.pg_type(),
-                            table_oid: object.id.0,
-                            attnum: i as i16 + 1,
-                        });
+                SelectItem::Wildcard(_) => {
+                    returning.all_of_table(object, name);
+                    extras.iter().for_each(|e| returning.all_of(e));
+                    continue;
+                }
+                SelectItem::QualifiedWildcard(WildcardKind::ObjectName(of), _) => {
+                    let of = of.0.last().and_then(|p| p.as_ident()).map(prepare::fold).unwrap_or_default();
+                    match extras.iter().find(|e| e.name == of) {
+                        _ if of == name => returning.all_of_table(object, name),
+                        Some(extra) => returning.all_of(extra),
+                        None => {
+                            let message = format!("missing FROM-clause entry for table \"{of}\"");
+                            return Err(Error::new(ErrorKind::UndefinedTable, message));
+                        }
                     }
                     continue;
+                }
+                SelectItem::QualifiedWildcard(..) => {
+                    return Err(Error::unsupported("expansion of a composite value is not supported"));
                 }
                 SelectItem::UnnamedExpr(e) => (e, prepare::output_name(e)),
                 SelectItem::ExprWithAlias { expr, alias } => (expr, prepare::fold(alias)),
@@ -441,7 +637,9 @@ impl Binder<'_> {
             let bound = self.scalar(expr, &schema, None)?;
             let field = self.resolver.operand(bound.clone(), &schema)?.field;
             let plain = match &bound {
-                Expr::Column(c) => object.columns.iter().position(|o| o.name == c.name),
+                Expr::Column(c) if c.relation.as_ref().is_none_or(|r| r.table() == name) => {
+                    object.columns.iter().position(|o| o.name == c.name)
+                }
                 _ => None,
             };
             returning.columns.push(OutputColumn {
@@ -453,6 +651,46 @@ impl Binder<'_> {
             returning.exprs.push(bound);
         }
         Ok(returning)
+    }
+}
+
+/// A relation beside the table, whose columns RETURNING may name.
+#[derive(Debug, Clone)]
+struct Extra {
+    name: String,
+    fields: Vec<arrow::datatypes::FieldRef>,
+}
+
+/// A row of the table with the columns of what stands beside it.
+fn with_extras(own: &DFSchema, extras: &[Extra]) -> Result<DFSchema> {
+    let mut fields: Vec<(Option<TableReference>, arrow::datatypes::FieldRef)> =
+        own.iter().map(|(q, f)| (q.cloned(), f.clone())).collect();
+    for extra in extras {
+        let qualifier = TableReference::bare(extra.name.as_str());
+        fields.extend(extra.fields.iter().map(|f| (Some(qualifier.clone()), f.clone())));
+    }
+    Ok(DFSchema::new_with_metadata(fields, Default::default())?)
+}
+
+impl Returning {
+    fn all_of_table(&mut self, object: &Object, name: &str) {
+        for (i, c) in object.live_columns() {
+            self.exprs.push(Expr::Column(Column::new(Some(TableReference::bare(name)), &c.name)));
+            self.columns.push(OutputColumn {
+                name: c.name.clone(),
+                pg_type: c.pg_type(),
+                table_oid: object.id.0,
+                attnum: i as i16 + 1,
+            });
+        }
+    }
+
+    fn all_of(&mut self, extra: &Extra) {
+        for field in &extra.fields {
+            let relation = TableReference::bare(extra.name.as_str());
+            self.exprs.push(Expr::Column(Column::new(Some(relation), field.name())));
+            self.columns.push(OutputColumn::computed(field.name(), PgType::of_field(field)));
+        }
     }
 }
 
@@ -486,131 +724,4 @@ fn mismatch(e: Error, object: &Object, column: usize) -> Error {
         .with_hint("You will need to rewrite or cast the expression."),
         None => e,
     }
-}
-
-/// The table of UPDATE and DELETE and the name its columns go by.
-fn target(factor: &TableFactor, context: &BindContext) -> Result<(Arc<Object>, String)> {
-    let TableFactor::Table { name, alias, args: None, .. } = factor else {
-        return Err(Error::unsupported("only a table can be changed"));
-    };
-    let object = writable(name, context)?;
-    let known_as = alias.as_ref().map_or(object.name.clone(), |a| prepare::fold(&a.name));
-    Ok((object, known_as))
-}
-
-/// The rows of the table that a condition selects.
-fn selected(
-    binder: &mut Binder,
-    object: &Arc<Object>,
-    name: &str,
-    condition: Option<&ast::Expr>,
-) -> Result<LogicalPlan> {
-    let source = Arc::new(CatalogTable::new(object.clone()));
-    let scan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None)?.build()?;
-    let Some(condition) = condition else { return Ok(scan) };
-    super::checks::refuse(condition, "WHERE", true)?;
-    let mut condition = condition.clone();
-    prepare::prepare_expr(&mut condition)?;
-    let provider = super::provider::Provider::new(binder.context);
-    let context = binder.context;
-    let map = |e| errors::planning(e, context);
-    let planned = provider
-        .planner()
-        .sql_to_expr(condition, scan.schema(), &mut datafusion::sql::planner::PlannerContext::new())
-        .map_err(map)?;
-    binder.note(provider.views());
-    let schema = scan.schema().clone();
-    let planned = binder.resolver.expr(planned, &schema).map_err(map)?;
-    let condition = binder.resolver.boolean(planned, &schema, "WHERE").map_err(map)?;
-    super::optimize::coerce(LogicalPlanBuilder::from(scan).filter(condition)?.build()?).map_err(map)
-}
-
-fn bind_update(update: &ast::Update, context: &BindContext) -> Result<BoundDml> {
-    if update.from.is_some() || !update.table.joins.is_empty() {
-        return Err(Error::unsupported("UPDATE ... FROM is not supported"));
-    }
-    let (object, name) = target(&update.table.relation, context)?;
-    append_only(&object, "update")?;
-    let mut binder = Binder::new(context);
-    let mut values: Vec<Option<&ast::Expr>> = vec![None; object.columns.len()];
-    for a in &update.assignments {
-        let AssignmentTarget::ColumnName(target) = &a.target else {
-            return Err(Error::unsupported("assignment to a row of columns is not supported"));
-        };
-        let column = target.0.last().and_then(|p| p.as_ident()).map(prepare::fold).unwrap_or_default();
-        let i = column_position(&object, &column)?;
-        if object.columns[i].generated.is_some() && !is_default(&a.value) {
-            let message = format!("column \"{column}\" can only be updated to DEFAULT");
-            return Err(generated_always(&column, message));
-        }
-        if values[i].replace(&a.value).is_some() {
-            return Err(Error::new(
-                ErrorKind::Syntax,
-                format!("multiple assignments to same column \"{column}\""),
-            ));
-        }
-    }
-    // Assignments are bound before WHERE, as they stand in the text.
-    let source = Arc::new(CatalogTable::new(object.clone()));
-    let scan = LogicalPlanBuilder::scan(TableReference::bare(name.as_str()), source, None)?.build()?;
-    let schema = scan.schema().clone();
-    let mut new_row = Vec::with_capacity(object.columns.len());
-    for (i, column) in object.columns.iter().enumerate() {
-        let e = match values[i] {
-            Some(e) if is_default(e) => binder.default_of(&object, i)?,
-            Some(e) => {
-                binder.scalar(e, &schema, Some(column.pg_type())).map_err(|e| mismatch(e, &object, i))?
-            }
-            None => Expr::Column(Column::new(Some(TableReference::bare(name.as_str())), &column.name)),
-        };
-        new_row.push(e.alias(&column.name));
-    }
-    let rows = selected(&mut binder, &object, &name, update.selection.as_ref())?;
-    let old: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
-    let old_names: Vec<String> =
-        object.columns.iter().map(|c| format!("{}{}old", c.name, prepare::SUFFIX)).collect();
-    let exprs: Vec<Expr> = old.into_iter().zip(&old_names).map(|(e, n)| e.alias(n)).chain(new_row).collect();
-    let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(rows))?);
-    let source = binder.generate_update(&object, plan, &old_names)?;
-    binder.finish_dml(&object, DmlKind::Update, source, update.returning.as_deref(), Some(name))
-}
-
-impl Binder<'_> {
-    /// Generated columns of the new half of an update's rows.
-    fn generate_update(&mut self, object: &Object, plan: LogicalPlan, old: &[String]) -> Result<LogicalPlan> {
-        if object.columns.iter().all(|c| c.generated.is_none()) {
-            return Ok(plan);
-        }
-        let schema = plan.schema().clone();
-        let mut exprs: Vec<Expr> = old.iter().map(|n| Expr::Column(Column::new_unqualified(n))).collect();
-        for column in &object.columns {
-            let e = match &column.generated {
-                Some(text) => {
-                    let e = super::scalar::parse_expr(text)?;
-                    self.scalar(&e, &schema, Some(column.pg_type()))?
-                }
-                None => Expr::Column(Column::new_unqualified(&column.name)),
-            };
-            exprs.push(e.alias(&column.name));
-        }
-        Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
-    }
-}
-
-fn bind_delete(delete: &ast::Delete, context: &BindContext) -> Result<BoundDml> {
-    if delete.using.is_some() {
-        return Err(Error::unsupported("DELETE ... USING is not supported"));
-    }
-    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-    let [from] = from.as_slice() else {
-        return Err(Error::unsupported("DELETE from several tables is not supported"));
-    };
-    if !from.joins.is_empty() {
-        return Err(Error::unsupported("DELETE from a join is not supported"));
-    }
-    let (object, name) = target(&from.relation, context)?;
-    append_only(&object, "delete")?;
-    let mut binder = Binder::new(context);
-    let source = selected(&mut binder, &object, &name, delete.selection.as_ref())?;
-    binder.finish_dml(&object, DmlKind::Delete, source, delete.returning.as_deref(), Some(name))
 }
