@@ -280,7 +280,13 @@ impl Coordinator {
         let held = match self.memory {
             Some((at, held)) if at.elapsed() < MEMORY_INTERVAL => held,
             _ => {
-                let held = self.relations.values().map(|r| r.memory_bytes()).sum();
+                let mut held: usize = self.relations.values().map(|r| r.memory_bytes()).sum();
+                if held > self.memory_limit {
+                    // What nobody can see any more may be what is too much.
+                    let all: Vec<ObjectId> = self.relations.keys().copied().collect();
+                    self.compact(&all);
+                    held = self.relations.values().map(|r| r.memory_bytes()).sum();
+                }
                 self.memory = Some((Instant::now(), held));
                 held
             }

@@ -209,8 +209,6 @@ const REFUSED: &[&str] = &[
     "SELECT * FROM a SEMI JOIN b ON a.x = b.x",
     "SELECT * FROM a ASOF JOIN b MATCH_CONDITION (a.t >= b.t) ON a.x = b.x",
     "SELECT * FROM t MATCH_RECOGNIZE (ORDER BY ts MEASURES a.x AS x PATTERN (a b+) DEFINE b AS b.x > 1)",
-    "SELECT * FROM t, unnest(ARRAY[1]) WITH ORDINALITY",
-    "SELECT * FROM f(1) WITH ORDINALITY AS g(a, b)",
     "SELECT * FROM f(1) AS g(a int, b text)",
     "SELECT * INTO u FROM t",
     "SELECT b'101'",
