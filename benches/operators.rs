@@ -13,7 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, col, lit};
 use freshet::expr::ScalarExpr;
-use freshet::expr::aggregate::{AggregateCall, AggregateKind};
+use freshet::expr::aggregate::{AggregateCall, AggregateKind, Shape};
 use freshet::operator::join::{Join, JoinSpec};
 use freshet::operator::map::Map;
 use freshet::operator::reduce::{Reduce, ReduceSpec};
@@ -95,7 +95,16 @@ fn on_port(port: usize, batches: Vec<ZBatch>) -> Vec<(usize, ZBatch)> {
 }
 
 fn call(kind: AggregateKind, argument: Option<usize>, data_type: DataType) -> AggregateCall {
-    AggregateCall { kind, argument, filter: None, distinct: false, name: "a".into(), data_type }
+    AggregateCall {
+        kind,
+        argument,
+        more: Vec::new(),
+        shape: Shape::default(),
+        filter: None,
+        distinct: false,
+        name: "a".into(),
+        data_type,
+    }
 }
 
 fn reduce(input: &SchemaRef, aggregates: Vec<AggregateCall>, append_only: bool) -> Reduce {

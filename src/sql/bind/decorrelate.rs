@@ -649,7 +649,7 @@ impl Flattener {
         };
         let inner = j.join_type == JoinType::Inner;
         let kept = matches!(j.join_type, JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti);
-        if !inner && !(kept && own && !refers(&j.right, outer)?) {
+        if !(inner || kept && own && !refers(&j.right, outer)?) {
             return Ok(None);
         }
         let Some(left) = self.peel(&j.left, outer, false)? else { return Ok(None) };

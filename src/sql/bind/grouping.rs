@@ -10,7 +10,8 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Aggregate, ColumnarValue, Expr, ExprSchemable, GroupingSet, LogicalPlan, Projection, ScalarFunctionArgs, Union,
+    Aggregate, ColumnarValue, Expr, ExprSchemable, GroupingSet, LogicalPlan, Projection, ScalarFunctionArgs,
+    Union,
 };
 
 use super::provider::aggregate;

@@ -60,7 +60,7 @@ fn quantified(row: &[Expr], op: &BinaryOperator, query: &Query, any: bool) -> Re
         let mut select = super::prepare::select_template()?;
         let mut template = super::prepare::from_template()?;
         if let TableFactor::Derived { subquery, alias: Some(alias), .. } = &mut template.relation {
-            *subquery = Box::new(query.clone());
+            **subquery = query.clone();
             alias.name = relation.clone();
             alias.columns =
                 columns.iter().map(|c| TableAliasColumnDef { name: c.clone(), data_type: None }).collect();

@@ -561,7 +561,7 @@ impl Resolver<'_> {
             ("array_slice", 3) => {
                 let (to, from) = (args.remove(2), args.remove(1));
                 let array = args.remove(0);
-                if !array.known().is_some_and(|t| t.element().is_some()) {
+                if array.known().is_none_or(|t| t.element().is_none()) {
                     return Err(cannot_subscript(&array));
                 }
                 let from = self.coerce(from, PgType::INT4, CastContext::Assignment)?;

@@ -275,7 +275,8 @@ pub fn rewrite(f: &mut ast::Function) -> Result<Option<ast::Expr>> {
     }
     let kind = WindowKind::of_name(&name);
     let Some(over) = f.over.take() else {
-        if kind.is_some() {
+        // first_value and last_value are aggregates, too.
+        if kind.is_some() && !is_aggregate(&name) {
             return Err(Error::new(
                 ErrorKind::WrongObjectType,
                 format!("window function {name} requires an OVER clause"),

@@ -85,7 +85,7 @@ fn get_index_text(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Colu
 }
 
 /// A scalar counts as an array of itself.
-fn scalar_element<'a>(v: &'a str, i: i32) -> Option<&'a str> {
+fn scalar_element(v: &str, i: i32) -> Option<&str> {
     if kind(v).is_container() { text::element(v, i.into()) } else { matches!(i, 0 | -1).then_some(v) }
 }
 
@@ -568,7 +568,7 @@ fn object_of_texts(args: &ScalarFunctionArgs, result: &DataType, binary: bool) -
             }
         } else {
             let all: Vec<Option<&str>> = keys.steps().collect();
-            if all.len() % 2 != 0 {
+            if !all.len().is_multiple_of(2) {
                 let kind = ErrorKind::ArraySubscript;
                 return Err(df_error(Error::new(kind, "array must have even number of elements")));
             }

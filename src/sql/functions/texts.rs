@@ -16,8 +16,8 @@ use super::registry::Build::{Df, Native, Zoned};
 use super::registry::Spec;
 use super::{DfResult, df_error, strings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::text::{TextFormatter, TextOptions};
 use crate::types::PgType;
+use crate::types::text::{TextFormatter, TextOptions};
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidParameter, message)

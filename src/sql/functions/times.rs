@@ -518,18 +518,12 @@ pub fn overlaps(args: &ScalarFunctionArgs, result: &DataType) -> DfResult<Column
                 Some(true) => Some(true),
                 // An unknown end, or one that was passed: the second period can only begin before.
                 None => None,
-                Some(false) => match e1 {
-                    None => None,
-                    Some(_) => Some(false),
-                },
+                Some(false) => e1.map(|_| false),
             },
             std::cmp::Ordering::Less => match before(e1, s2) {
                 Some(true) => Some(true),
                 None => None,
-                Some(false) => match e2 {
-                    None => None,
-                    Some(_) => Some(false),
-                },
+                Some(false) => e2.map(|_| false),
             },
             std::cmp::Ordering::Equal => (e1.is_some() && e2.is_some()).then_some(true),
         });

@@ -757,7 +757,7 @@ fn read(parts: &[Part], text: &str) -> Result<Read> {
 }
 
 /// Digits at the beginning: at most `width` when another number follows at once.
-fn digits<'a>(rest: &'a str, width: usize, fixed: bool, field: Field) -> Result<(i64, usize, &'a str)> {
+fn digits(rest: &str, width: usize, fixed: bool, field: Field) -> Result<(i64, usize, &str)> {
     let signed = rest.strip_prefix(['-', '+']).unwrap_or(rest);
     let sign = rest.len() - signed.len();
     let all = signed.bytes().take_while(u8::is_ascii_digit).count();
@@ -800,13 +800,7 @@ fn read_field<'a>(field: Field, adjacent: bool, rest: &'a str, r: &mut Read) -> 
             r.year = Some(if n <= 2 && w < 4 {
                 if v < 70 { v + 2000 } else { v + 1900 }
             } else if n == 3 && w < 4 {
-                if v < 100 {
-                    v + 2000
-                } else if v < 520 {
-                    v + 2000
-                } else {
-                    v + 1000
-                }
+                if v < 520 { v + 2000 } else { v + 1000 }
             } else {
                 v
             });

@@ -353,17 +353,13 @@ fn write(t: &Template, digits: &Digits, roman: Option<i64>, out: &mut String) {
             if t.zero_end > spaces { kept.max((number.len() - 1).min(t.zero_end - spaces)) } else { kept }
         });
     }
-    let sign_wrote = if signs {
-        !(t.plus && !t.minus) || true
-    } else {
-        !digits.negative && t.fill_mode && t.locale_sign == Place::None
-    };
+    let sign_wrote = signs || (!digits.negative && t.fill_mode && t.locale_sign == Place::None);
     let sign = if !signs && t.locale_sign == Place::Before && t.before == t.sign_digits && t.sign_digits > 0 {
         Place::After
     } else {
         t.locale_sign
     };
-    let bracket = t.bracket && !(t.fill_mode && !digits.negative);
+    let bracket = t.bracket && (digits.negative || !t.fill_mode);
     // PL alone still needs a sign for negative numbers.
     let sign_wrote = if t.plus && !t.minus { false } else { sign_wrote };
     let mut count = (t.after + before).wrapping_sub(1);
@@ -682,8 +678,8 @@ mod tests {
             (1, 1, "9.99", "  .10"),
             (1, 1, "0.99", " 0.10"),
             (1, 1, "FM9.99", ".1"),
-            (148_5, 1, "999.999", " 148.500"),
-            (148_5, 1, "FM999.999", "148.5"),
+            (1485, 1, "999.999", " 148.500"),
+            (1485, 1, "FM999.999", "148.5"),
             (1485, 0, "9,999", " 1,485"),
             (485, 0, "9,999", "   485"),
             (-485, 0, "999S", "485-"),
