@@ -16,7 +16,7 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use freshet::expr::aggregate::{AggregateCall, AggregateKind};
+use freshet::expr::aggregate::{AggregateCall, AggregateKind, Shape};
 use freshet::operator::distinct::Distinct;
 use freshet::operator::join::{Join, JoinSpec};
 use freshet::operator::reduce::{Reduce, ReduceSpec};
@@ -66,6 +66,8 @@ fn reduce() -> Box<dyn Operator> {
     let call = |kind, argument, data_type| AggregateCall {
         kind,
         argument,
+        more: Vec::new(),
+        shape: Shape::default(),
         filter: None,
         distinct: false,
         name: "a".into(),
