@@ -35,6 +35,11 @@ pub(super) async fn build_indexes(
         let DdlOp::Create(object, _) = op else { continue };
         let ObjectBody::Index { on, columns, .. } = &object.body else { continue };
         let Some(relation) = shared.world().relations.get(on).cloned() else { continue };
+        let width = relation.schema().fields().len();
+        if columns.iter().any(|c| *c >= width) {
+            // Over a column that the same transaction adds: the coordinator builds it with the table's new shape.
+            continue;
+        }
         let columns = columns.clone();
         let build = move || -> Result<BuiltIndex> {
             relation.create_index(columns.clone())?;

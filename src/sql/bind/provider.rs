@@ -165,7 +165,8 @@ impl<'a> Provider<'a> {
             return Ok(Arc::new(CatalogTable::new(object)));
         }
         let scope = self.scopes.lock().last().cloned();
-        let path = scope.as_ref().map_or(&self.context.search_path, |o| &o.search_path);
+        let own = scope.as_ref().map(|o| &o.search_path).filter(|p| !p.is_empty());
+        let path = own.unwrap_or(&self.context.search_path);
         let schemas: Vec<&str> = match name.schema() {
             Some("pg_temp") => {
                 path.iter().map(String::as_str).filter(|s| s.starts_with("pg_temp_")).collect()
