@@ -468,6 +468,8 @@ impl Generator {
         let ordered =
             *[Ty::Int, Ty::Big, Ty::Float, Ty::Text, Ty::Date].choose(&mut self.rng).expect("not empty");
         let arg = self.scalar(scope, ordered, 1);
+        // PostgreSQL finds no type for a bare literal.
+        let arg = if arg.contains('.') { arg } else { format!("({arg})::{}", ordered.sql()) };
         let fraction = ["0", "0.25", "0.5", "0.75", "1"][self.rng.random_range(0..5)];
         match self.rng.random_range(0..12) {
             0 => (format!("bool_and({})", self.predicate(scope, 1)), Ty::Bool),
