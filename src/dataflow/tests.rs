@@ -378,7 +378,6 @@ fn filters_unions_distinct_and_top_k_equal_recomputation_for_any_number_of_worke
         "SELECT DISTINCT g, v FROM t",
         "SELECT g FROM t UNION SELECT w FROM u",
         "SELECT id, v FROM t ORDER BY v DESC NULLS LAST, id LIMIT 5",
-        "SELECT g, id FROM (SELECT *, row_number() OVER (PARTITION BY g ORDER BY v, id) AS rn FROM t) q WHERE rn <= 2",
         "SELECT 1 AS one, 'x' AS x",
         "SELECT * FROM (VALUES (1, 'a'), (2, 'b')) v(a, b) WHERE a > 1",
     ]);
