@@ -91,7 +91,8 @@ impl<'a> Provider<'a> {
         }
     }
 
-    /// The views that were expanded.
+    /// The relations that were named, also where the plan does not read them (an unused WITH query), and the views
+    /// that were expanded.
     pub fn views(&self) -> Vec<ObjectId> {
         self.views.lock().clone()
     }
@@ -190,6 +191,11 @@ impl<'a> Provider<'a> {
             if let Some(object) = found
                 && object.is_relation()
             {
+                let mut named = self.views.lock();
+                if !named.contains(&object.id) {
+                    named.push(object.id);
+                }
+                drop(named);
                 if let Some(seen) = seen {
                     return self.as_seen(object, seen);
                 }

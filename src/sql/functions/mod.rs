@@ -211,7 +211,8 @@ impl ScalarUDFImpl for Native {
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         // DataFusion's optimizer tries conditions over columns that have no type; it takes an error for "not known".
-        if args.args.iter().any(|a| matches!(a, ColumnarValue::Array(c) if *c.data_type() == DataType::Null)) {
+        if args.args.iter().any(|a| matches!(a, ColumnarValue::Array(c) if *c.data_type() == DataType::Null))
+        {
             return Err(df_error(Error::internal(format!("{} of a column without type", self.name))));
         }
         (self.kernel)(&args, self.result.data_type())

@@ -78,6 +78,14 @@ impl<'a> Source<'a> {
         }
         source.tokens = significant(raw, &source)?;
         source.tokens = rewrite(std::mem::take(&mut source.tokens));
+        for token in &mut source.tokens {
+            // `SELECT top` reads a column: only other systems have a TOP clause, which sqlparser takes from everybody.
+            if let Token::Word(word) = &mut token.token
+                && word.keyword == Keyword::TOP
+            {
+                word.keyword = Keyword::NoKeyword;
+            }
+        }
         Ok(source)
     }
 
