@@ -130,6 +130,13 @@ fn is_data_error(code: &str) -> bool {
     code.starts_with("22")
 }
 
+/// DataFusion's planner fails on some windows over constant columns or single rows, which the view itself maintains:
+/// there is an error, not another answer, and nothing to compare.
+fn cannot_be_planned(e: &Refusal) -> bool {
+    e.message.contains("All partition by columns should have an ordering")
+        || (e.message.contains("WindowAggExec") && e.message.contains("does not satisfy"))
+}
+
 // ---- Freshet against itself -------------------------------------------------------------------
 
 /// One worker with recomputation, four workers, and everything in one epoch.
@@ -152,7 +159,7 @@ impl Itself {
             let select = format!("SELECT * FROM {}", view.name);
             let kept = run.query(a, "one worker", &select, v)?;
             let again = match a.run(&view.query.sql()) {
-                Err(e) if is_data_error(&e.code) => continue,
+                Err(e) if is_data_error(&e.code) || cannot_be_planned(&e) => continue,
                 other => other.map_err(|e| run.refused("ad hoc", &view.query.sql(), &e, Some(v)))?,
             };
             run.same("the view differs from its query", v, &kept, &again)?;
@@ -166,7 +173,7 @@ impl Itself {
         for v in run.live.clone() {
             let sql = format!("CHECK MATERIALIZED VIEW {}", run.case.views[v].name);
             match engine.run(&sql) {
-                Err(e) if is_data_error(&e.code) => continue,
+                Err(e) if is_data_error(&e.code) || cannot_be_planned(&e) => continue,
                 Err(e) => return Err(run.refused(who, &sql, &e, Some(v))),
                 Ok(rows) => {
                     run.same("CHECK MATERIALIZED VIEW finds differences", v, &rows, &Rows::new())?;
@@ -298,7 +305,7 @@ impl Bench for AgainstPostgres {
                 run.statement(engine, who, &table.sql())?;
             }
         }
-        run.statement(b, "PostgreSQL", "SET statement_timeout = '2s'")?;
+        run.statement(b, "PostgreSQL", "SET statement_timeout = '1s'")?;
         for (i, step) in case.steps.iter().enumerate() {
             run.step = i;
             match step {
@@ -323,8 +330,12 @@ impl Bench for AgainstPostgres {
                     for v in run.live.clone() {
                         let select = format!("SELECT * FROM {}", case.views[v].name);
                         let theirs = match b.run(&select) {
-                            // 57014: a query that PostgreSQL takes too long for says nothing.
-                            Err(e) if is_data_error(&e.code) || e.code == "57014" => continue,
+                            Err(e) if is_data_error(&e.code) => continue,
+                            // A query that PostgreSQL takes too long for is left out from here on.
+                            Err(e) if e.code == "57014" => {
+                                run.live.retain(|l| *l != v);
+                                continue;
+                            }
                             other => other.map_err(|e| run.refused("PostgreSQL", &select, &e, Some(v)))?,
                         };
                         let ours = run.query(a, "Freshet", &select, v)?;
