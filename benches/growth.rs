@@ -43,7 +43,7 @@ fn batch(keys: Vec<i64>, values: Vec<i64>) -> ZBatch {
 
 fn epoch(op: &mut dyn Operator, port: usize, batches: &[ZBatch]) {
     let mut out = Output::default();
-    let mut work = |progress: Progress, op: &mut dyn Operator, out: &mut Output| {
+    let work = |progress: Progress, op: &mut dyn Operator, out: &mut Output| {
         let mut progress = progress;
         while progress == Progress::More {
             out.rows.clear();

@@ -228,6 +228,7 @@ fn catalog() -> Catalog {
             ddl: String::new(),
             search_path: vec![],
             comment: None,
+            seen: vec![],
         };
         catalog.insert(object).expect("a new name");
     }

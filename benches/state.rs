@@ -35,8 +35,13 @@ const TURN: Duration = Duration::from_millis(10);
 fn catalog() -> Catalog {
     let mut catalog = Catalog::new();
     for (id, name) in [(T, "t"), (U, "u")] {
-        let body =
-            ObjectBody::Table { primary_key: vec![], append_only: false, watermark: None, checks: vec![] };
+        let body = ObjectBody::Table {
+            primary_key: vec![],
+            append_only: false,
+            watermark: None,
+            checks: vec![],
+            options: Default::default(),
+        };
         let object = Object {
             id,
             schema: "public".into(),
@@ -47,6 +52,7 @@ fn catalog() -> Catalog {
             ddl: String::new(),
             search_path: vec![],
             comment: None,
+            seen: vec![],
         };
         catalog.insert(object).expect("a new name");
     }
