@@ -2,7 +2,7 @@
 //!
 //! A partition is an ordered sequence of rows with counts ([`sequence`]). At the end of an epoch the sequences before
 //! and after it are both there (they share what has not changed): [`sight`] says which rows a change can reach, and
-//! only those are evaluated ([`evaluate`]) in both and compared. With a limit only the first rows of each partition
+//! only those are evaluated (`evaluate`) in both and compared. With a limit only the first rows of each partition
 //! are shown, and only they are evaluated.
 //!
 //! Rows are ordered by ORDER BY, then by the columns that break ties, then by all others, so that equal rows are
