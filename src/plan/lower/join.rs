@@ -444,6 +444,10 @@ impl Lowering<'_> {
         if schema.fields().len() == count {
             return Ok(node);
         }
+        if schema.fields().len() < count {
+            return Err(Error::unsupported("a semi join of rows without columns is not supported")
+                .with_hint("Select a column of the relation whose rows are counted."));
+        }
         let exprs = (0..count).map(|i| column_named(&schema, i)).collect();
         self.map(node, vec![], exprs, schema.fields()[..count].to_vec())
     }
